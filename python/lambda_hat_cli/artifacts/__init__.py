@@ -1,0 +1,1 @@
+"""The folders that stages hand each other: layout, checksums, reading and writing."""

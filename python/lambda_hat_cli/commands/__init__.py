@@ -1,0 +1,1 @@
+"""One click command a stage: argument handling and nothing else."""

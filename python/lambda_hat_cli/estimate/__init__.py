@@ -1,0 +1,1 @@
+"""λ̂, ESS, R-hat, Monte-Carlo error, intervals and verdicts in NumPy."""

@@ -1,0 +1,1 @@
+"""What a user asks for: the experiment file, its expansion into rows, and their identities."""

@@ -1,0 +1,65 @@
+"""The plan's rows: one for every target and one for every run, as they travel between the stages."""
+
+from lambda_hat_cli.experiment.schema import (
+    Count,
+    PosteriorSettings,
+    Precision,
+    RunSettings,
+    SamplerSettings,
+    Strict,
+    TargetSpec,
+)
+
+
+class TargetRow(Strict):
+    """One target to build.
+
+    Attributes:
+        id: 16 hexadecimal digits, a digest of the spec, the seed and a user's files.
+        name: the user's name for it; in no identity.
+        folder: `<name>-<first 8 digits of id>`, the folder's name under results/targets.
+        spec: what to build.
+        seed: 63-bit integer derived from the experiment's seed.
+        files: sha256 by relative path of a python model's files; empty for built-in kinds.
+        d: number of parameters where the plan can know it.
+        n: number of data points where the plan can know it.
+        code: sha256 by module of the sources that the stage imports.
+    """
+
+    id: str
+    name: str
+    folder: str
+    spec: TargetSpec
+    seed: int
+    files: dict[str, str] = {}
+    d: Count | None
+    n: Count | None
+    code: dict[str, str]
+
+
+class RunRow(Strict):
+    """One sampler run.
+
+    Attributes:
+        id: 16 hexadecimal digits, a digest of target id, sampler settings, posterior, run settings, replicate and seed.
+        folder: `<target>-<sampler>-<first 8 digits of id>`, the folder's name under results/runs.
+        target, target_id, target_kind: the target's name, identity and model kind.
+        sampler: the user's name for the sampler; `settings` is what it does.
+        seed: 63-bit integer derived from the experiment's seed and the run's identity.
+    """
+
+    id: str
+    folder: str
+    target: str
+    target_id: str
+    target_kind: str
+    sampler: str
+    settings: SamplerSettings
+    posterior: PosteriorSettings
+    runs: RunSettings
+    replicate: int
+    seed: int
+    precision: Precision
+    d: Count | None
+    n: Count | None
+    code: dict[str, str]

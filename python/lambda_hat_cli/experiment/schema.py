@@ -1,0 +1,472 @@
+"""The experiment file as typed, frozen models; every key has its default here and nowhere else.
+
+The models hold what a result depends on. Names, which no result depends on, are kept beside them
+(`TargetEntry.name`, `SamplerEntry.name`) and enter no identity. Numbers are finite. Unknown keys are refused.
+"""
+
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+SCHEMA_VERSION = 1
+
+Positive = Annotated[float, Field(gt=0)]
+NonNegative = Annotated[float, Field(ge=0)]
+Temperature = Positive | Literal["auto"]
+Count = Annotated[int, Field(ge=1)]
+Width = Annotated[int, Field(ge=1, le=100_000)]
+# strict=False lets a YAML list become a tuple; the items stay strict.
+Widths = Annotated[tuple[Width, ...], Field(min_length=2, strict=False)]
+Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")]
+Precision = Literal["float64", "float32"]
+
+
+class Strict(BaseModel):
+    """Immutable, no unknown keys, no coercion between types, no infinities."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
+
+
+# Models -----------------------------------------------------------------------------------------
+
+
+class MlpModel(Strict):
+    """Fully connected network, widths from input to output."""
+
+    kind: Literal["mlp"]
+    widths: Widths
+    activation: Literal["tanh", "relu", "gelu", "identity"] = "tanh"
+    bias: bool = True
+    layer_norm: bool = False
+
+
+class DeepLinearModel(Strict):
+    """Product of matrices without biases; two layers are reduced-rank regression."""
+
+    kind: Literal["deep_linear"]
+    widths: Widths
+
+
+class QuadraticModel(Strict):
+    """K(w) = ½ wᵀHw with H of the given eigenvalues, rotated or diagonal."""
+
+    kind: Literal["quadratic"]
+    curvatures: Annotated[tuple[NonNegative, ...], Field(min_length=1, strict=False)]
+    rotation: bool = False
+
+
+class NormalCrossingModel(Strict):
+    """K(w) = Π w_j^(2k_j)."""
+
+    kind: Literal["normal_crossing"]
+    exponents: Annotated[tuple[Annotated[int, Field(ge=0, le=20)], ...], Field(min_length=1, strict=False)]
+
+    @model_validator(mode="after")
+    def _some_exponent(self) -> Self:
+        if not any(self.exponents):
+            raise ValueError("at least one exponent must be positive")
+        return self
+
+
+class PythonModel(Strict):
+    """A user's own file: `function(**arguments)` returns the module at w*, the data and the loss per datum."""
+
+    kind: Literal["python"]
+    file: str
+    function: Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$")] = "target"
+    arguments: dict[str, Any] = {}
+
+
+Model = Annotated[
+    MlpModel | DeepLinearModel | QuadraticModel | NormalCrossingModel | PythonModel,
+    Field(discriminator="kind"),
+]
+
+
+# Data -------------------------------------------------------------------------------------------
+
+
+class GaussianInputs(Strict):
+    """x ~ N(0, I)."""
+
+    kind: Literal["gaussian"]
+
+
+class AnisotropicInputs(Strict):
+    """Gaussian with variances falling geometrically from 1 to 1/condition."""
+
+    kind: Literal["anisotropic"]
+    condition: Annotated[float, Field(ge=1)] = 100.0
+
+
+class MixtureInputs(Strict):
+    """Equal mixture of unit Gaussians whose centres are N(0, separation² I)."""
+
+    kind: Literal["mixture"]
+    components: Count = 3
+    separation: NonNegative = 3.0
+
+
+class ManifoldInputs(Strict):
+    """A random smooth map of `dimension` Gaussian coordinates into the input space."""
+
+    kind: Literal["manifold"]
+    dimension: Count = 2
+
+
+class HeavyTailedInputs(Strict):
+    """Independent Student-t coordinates."""
+
+    kind: Literal["heavy_tailed"]
+    degrees_of_freedom: Annotated[float, Field(gt=2)] = 4.0
+
+
+Inputs = Annotated[
+    GaussianInputs | AnisotropicInputs | MixtureInputs | ManifoldInputs | HeavyTailedInputs,
+    Field(discriminator="kind"),
+]
+
+
+class NoNoise(Strict):
+    """Noise-free labels; `scale` is still the likelihood's σ."""
+
+    kind: Literal["none"]
+    scale: Positive = 0.1
+
+
+class GaussianNoise(Strict):
+    """y = f(x) + scale·N(0, 1)."""
+
+    kind: Literal["gaussian"]
+    scale: Positive = 0.1
+
+
+class HeteroscedasticNoise(Strict):
+    """Gaussian noise whose standard deviation is scale·(1 + strength·‖x‖/√dim)/(1 + strength)."""
+
+    kind: Literal["heteroscedastic"]
+    scale: Positive = 0.1
+    strength: NonNegative = 1.0
+
+
+class StudentTNoise(Strict):
+    """y = f(x) + scale·t_ν."""
+
+    kind: Literal["student_t"]
+    scale: Positive = 0.1
+    degrees_of_freedom: Annotated[float, Field(gt=2)] = 4.0
+
+
+class OutlierNoise(Strict):
+    """Gaussian noise of standard deviation scale, multiplied by `factor` in a share `fraction` of the rows."""
+
+    kind: Literal["outliers"]
+    scale: Positive = 0.1
+    fraction: Annotated[float, Field(ge=0, le=1)] = 0.05
+    factor: Annotated[float, Field(ge=1)] = 10.0
+
+
+Noise = Annotated[
+    NoNoise | GaussianNoise | HeteroscedasticNoise | StudentTNoise | OutlierNoise,
+    Field(discriminator="kind"),
+]
+
+
+class TeacherData(Strict):
+    """Regression data labelled by a random teacher of the student's kind.
+
+    `widths` are the teacher's (default: the student's); `rank` is the rank of a deep linear teacher's product.
+    """
+
+    kind: Literal["teacher"]
+    n: Annotated[int, Field(ge=2)] = 1000
+    inputs: Inputs = GaussianInputs(kind="gaussian")
+    noise: Noise = GaussianNoise(kind="gaussian")
+    widths: Widths | None = None
+    rank: Annotated[int, Field(ge=0)] | None = None
+
+
+class DigitsData(Strict):
+    """scikit-learn's bundled images of handwritten digits, pixels scaled to [0, 1], labels 0..9; the first n rows."""
+
+    kind: Literal["digits"]
+    n: Annotated[int, Field(ge=10, le=1797)] = 1797
+
+
+class NoData(Strict):
+    """For models that are their own loss; n only sets t = nβ."""
+
+    kind: Literal["none"]
+    n: Annotated[int, Field(ge=2)] = 1000
+
+
+Data = Annotated[TeacherData | DigitsData | NoData, Field(discriminator="kind")]
+
+
+class Training(Strict):
+    """How w* is trained. `batch_size: full` takes every row in each step."""
+
+    optimizer: Literal["adam", "sgd", "adamw"] = "adam"
+    learning_rate: Positive = 1e-3
+    steps: Annotated[int, Field(ge=0)] = 5000
+    batch_size: Count | Literal["full"] = 256
+
+
+class TargetSpec(Strict):
+    """What a target is: everything that its artefacts depend on, besides the seed and a user's files."""
+
+    model: Model
+    data: Data | None = None
+    at: Literal["truth", "trained"] | None = None
+    train: Training | None = None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _fill(cls, raw: Any) -> Any:
+        """Spell out what the model kind implies, so that an omitted and a spelled default are the same target."""
+        if not isinstance(raw, dict) or not isinstance(raw.get("model"), dict):
+            return raw
+        raw = {key: value for key, value in raw.items() if value is not None}
+        kind = raw["model"].get("kind")
+        if kind in ("quadratic", "normal_crossing"):
+            raw.setdefault("data", {"kind": "none"})
+            raw.setdefault("at", "truth")
+        elif kind in ("mlp", "deep_linear"):
+            raw.setdefault("data", {"kind": "teacher"})
+            raw.setdefault("at", "trained")
+            if raw["at"] == "trained":
+                raw.setdefault("train", {})
+            data = raw["data"]
+            if isinstance(data, dict) and data.get("kind") == "teacher" and "widths" in raw["model"]:
+                raw["data"] = {**data, "widths": data.get("widths") or raw["model"]["widths"]}
+        return raw
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        check_target(self)
+        return self
+
+
+def check_target(spec: TargetSpec) -> None:
+    """Refuse combinations of model, data and training that make no sense.
+
+    Raises:
+        ValueError: with the key, the value, what is allowed and what to do.
+    """
+    model, data = spec.model, spec.data
+    if isinstance(model, QuadraticModel | NormalCrossingModel):
+        if not isinstance(data, NoData):
+            raise ValueError(f'a {model.kind} model is its own loss: give data {{kind: none, n: …}}, not "{data and data.kind}"')
+        if spec.train is not None or spec.at != "truth":
+            raise ValueError(f"a {model.kind} model is studied at its minimum w* = 0: leave out `train` and `at`")
+        return
+    if isinstance(model, PythonModel):
+        if data is not None or spec.train is not None or spec.at is not None:
+            raise ValueError("a python model brings its own data and w*: leave out `data`, `train` and `at`")
+        return
+    if spec.at == "truth" and spec.train is not None:
+        raise ValueError("`at: truth` and `train` exclude each other: leave one of them out")
+    widths = model.widths
+    if isinstance(data, DigitsData):
+        if isinstance(model, DeepLinearModel):
+            raise ValueError("data digits needs a classifier: use a model of kind mlp")
+        if widths[0] != 64 or widths[-1] != 10:
+            raise ValueError(f"data digits has 64 inputs and 10 classes: widths {list(widths)} must begin with 64 and end with 10")
+        if spec.at == "truth":
+            raise ValueError("data digits has no constructed minimum: leave out `at: truth` and give `train`")
+        return
+    if not isinstance(data, TeacherData) or data.widths is None:
+        raise ValueError(f"a {model.kind} model needs data of kind teacher" + (" or digits" if model.kind == "mlp" else ""))
+    if (data.widths[0], data.widths[-1]) != (widths[0], widths[-1]):
+        raise ValueError(
+            f"the teacher's widths {list(data.widths)} must have the model's {widths[0]} inputs and {widths[-1]} outputs"
+        )
+    if isinstance(data.inputs, ManifoldInputs) and data.inputs.dimension > widths[0]:
+        raise ValueError(f"inputs.dimension {data.inputs.dimension} must be at most the {widths[0]} inputs")
+    if isinstance(model, MlpModel):
+        if data.rank is not None:
+            raise ValueError("data.rank is for deep_linear models: leave it out")
+        if spec.at == "truth" and data.widths != widths:
+            raise ValueError("`at: truth` needs a teacher of the model's own widths: leave out data.widths")
+        return
+    if data.widths != widths:
+        raise ValueError("a deep_linear teacher is given by `rank`: leave out data.widths")
+    if data.rank is None:
+        raise ValueError(f"a deep_linear model needs data.rank, from 0 to {min(widths)}")
+    if data.rank > min(widths):
+        raise ValueError(f"data.rank is {data.rank}, but the smallest width is {min(widths)}: give a rank from 0 to {min(widths)}")
+
+
+# Samplers ---------------------------------------------------------------------------------------
+
+
+class HmcSettings(Strict):
+    """Hamiltonian Monte Carlo: identity metric, jittered step and length, two-stage dual averaging.
+
+    `leapfrog_steps` is the mean trajectory length in steps (`auto`: 10 up to d = 20, else 20);
+    `jitter` the range of the log-uniform factor on the step size.
+    """
+
+    kind: Literal["hmc"]
+    precision: Precision = "float64"
+    target_acceptance: Annotated[float, Field(gt=0, lt=1)] = 0.9
+    leapfrog_steps: Count | Literal["auto"] = "auto"
+    jitter: Annotated[tuple[Positive, Positive], Field(strict=False)] = (0.15, 1.5)
+    warmup: Annotated[int, Field(ge=20)] = 300
+
+    @model_validator(mode="after")
+    def _ordered(self) -> Self:
+        if self.jitter[0] > self.jitter[1]:
+            raise ValueError(f"jitter {list(self.jitter)} must be [low, high] with low ≤ high")
+        return self
+
+
+class MclmcSettings(Strict):
+    """Unadjusted microcanonical Langevin, leapfrog, warm-started by HMC away from w*.
+
+    `energy_error` is the energy-error variance per dimension that the step size is tuned to;
+    `decoherence_steps` the momentum decoherence length in steps while recording; `draw_steps` the integrator
+    steps averaged into one recorded draw.
+    """
+
+    kind: Literal["mclmc"]
+    precision: Precision = "float64"
+    energy_error: Positive = 1e-4
+    decoherence_steps: Positive = 30.0
+    draw_steps: Count = 20
+    warmup: Annotated[int, Field(ge=20)] = 60
+
+
+class SgldSettings(Strict):
+    """Stochastic-gradient Langevin dynamics with a frozen (or, on request, moving and biased) preconditioner.
+
+    `step_size: auto` takes half the inverse of the largest curvature; a number is used as it stands.
+    `batch_size: full` uses every row. `draw_steps` steps are averaged into one recorded draw.
+    """
+
+    kind: Literal["sgld"]
+    precision: Precision = "float32"
+    preconditioner: Literal["none", "rmsprop", "adam"] = "none"
+    moving: bool = False
+    step_size: Positive | Literal["auto"] = "auto"
+    batch_size: Count | Literal["full"] = "full"
+    beta1: Annotated[float, Field(ge=0, lt=1)] = 0.9
+    beta2: Annotated[float, Field(ge=0, lt=1)] = 0.99
+    epsilon: Positive = 0.1
+    draw_steps: Count = 20
+    warmup: Annotated[int, Field(ge=20)] = 500
+
+    @model_validator(mode="after")
+    def _moving_preconditioner(self) -> Self:
+        if self.moving and self.preconditioner == "none":
+            raise ValueError("moving: true needs a preconditioner (rmsprop or adam)")
+        return self
+
+
+class ViSettings(Strict):
+    """Variational inference with a mixture of factor analyzers, importance-corrected.
+
+    One component of rank 0 is a Gaussian in the whitened coordinates.
+    """
+
+    kind: Literal["vi"]
+    precision: Precision = "float32"
+    family: Literal["mfa"] = "mfa"
+    components: Count = 8
+    rank: Annotated[int, Field(ge=0)] = 2
+    whitening: Literal["auto", "full", "diagonal"] = "auto"
+    steps: Count = 1500
+    samples_per_step: Count = 32
+    learning_rate: Positive = 1e-2
+    draws: Annotated[int, Field(ge=100)] = 4000
+
+
+SamplerSettings = Annotated[
+    HmcSettings | MclmcSettings | SgldSettings | ViSettings, Field(discriminator="kind")
+]
+
+
+# Posterior and runs -----------------------------------------------------------------------------
+
+
+class PosteriorSettings(Strict):
+    """p(w) ∝ exp(−nβ·L_n(w) − (γ/2)·‖w−w*‖²): β = inverse_temperature (`auto`: 1/log n), γ = localization."""
+
+    inverse_temperature: Temperature = "auto"
+    localization: NonNegative = 1.0
+
+
+class PosteriorGrid(Strict):
+    """As PosteriorSettings; a list gives one run per combination."""
+
+    inverse_temperature: Temperature | Annotated[tuple[Temperature, ...], Field(min_length=1, strict=False)] = "auto"
+    localization: NonNegative | Annotated[tuple[NonNegative, ...], Field(min_length=1, strict=False)] = 1.0
+
+
+class Budget(Strict):
+    """Bounds on one run: gradients in full-data equivalents over chains and phases; seconds of wall time."""
+
+    gradients: Count = 2_000_000
+    seconds: Positive = 600.0
+
+
+class RunSettings(Strict):
+    """How long a run may go and when it may stop.
+
+    A run stops when the half-width of its 95 % interval is at most tolerance·λ̂, or when the budget is used up.
+    """
+
+    chains: Annotated[int, Field(ge=2, le=4096)] = 8
+    tolerance: Annotated[float, Field(gt=0, lt=1)] = 0.05
+    budget: Budget = Budget()
+    save_positions: bool = False
+
+
+class RunsSection(RunSettings):
+    """The experiment file's `runs`: RunSettings and how often each run is repeated."""
+
+    replicates: Count = 1
+
+
+# The file ---------------------------------------------------------------------------------------
+
+
+class TargetEntry(Strict):
+    """One named target of the file."""
+
+    name: Name
+    spec: TargetSpec
+
+
+class SamplerEntry(Strict):
+    """One named sampler of the file; the name defaults to the kind."""
+
+    name: Name
+    settings: SamplerSettings
+
+
+class Match(Strict):
+    """Which runs an override touches; an absent key matches all."""
+
+    target: str | None = None
+    target_kind: str | None = None
+    sampler: str | None = None
+
+
+class Override(Strict):
+    """`set` holds sampler keys, `posterior.*` and `runs.*`, applied in order to the matching runs."""
+
+    match: Match = Match()
+    set: Annotated[dict[str, Any], Field(min_length=1)]
+
+
+class Experiment(Strict):
+    """The whole file, validated."""
+
+    name: Name
+    seed: Annotated[int, Field(ge=0, lt=2**63)] = 0
+    posterior: PosteriorGrid = PosteriorGrid()
+    targets: Annotated[tuple[TargetEntry, ...], Field(min_length=1, strict=False)]
+    samplers: Annotated[tuple[SamplerEntry, ...], Field(min_length=1, strict=False)]
+    runs: RunsSection = RunsSection()
+    overrides: Annotated[tuple[Override, ...], Field(strict=False)] = ()

@@ -1,0 +1,1 @@
+"""Plots; every figure is drawn under one style and without TeX."""

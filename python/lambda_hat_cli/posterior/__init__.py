@@ -1,0 +1,1 @@
+"""The local posterior of a loaded target: potential, gradients, mini-batches."""

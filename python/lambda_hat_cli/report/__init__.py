@@ -1,0 +1,1 @@
+"""Tables over all runs and the self-contained HTML page."""

@@ -1,0 +1,1 @@
+"""The samplers, and the driver that runs them in blocks."""

@@ -1,0 +1,103 @@
+"""What every sampler offers to the driver, and how gradients are counted."""
+
+from abc import abstractmethod
+from collections import defaultdict
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import equinox as eqx
+import numpy as np
+from jaxtyping import Array, Float, PRNGKeyArray, PyTree
+
+from lambda_hat_cli.posterior.local import LocalPosterior
+
+Stats = dict[str, Float[Array, ""]]
+
+
+@dataclass
+class GradientLedger:
+    """True counts of gradient work by phase, summed over chains.
+
+    Attributes:
+        equivalents: full-data gradient equivalents (a Hessian-vector product counts two, a mini-batch its share).
+        evaluations: plain number of gradient evaluations, whatever their batch.
+        limit: the run's budget in full-data equivalents.
+    """
+
+    limit: float
+    equivalents: dict[str, float] = field(default_factory=lambda: defaultdict(float))
+    evaluations: dict[str, int] = field(default_factory=lambda: defaultdict(int))
+
+    def add(self, phase: str, evaluations: int, share: float = 1.0) -> None:
+        """Book `evaluations` gradients, each worth `share` of a full-data gradient."""
+        self.evaluations[phase] += evaluations
+        self.equivalents[phase] += evaluations * share
+
+    @property
+    def total(self) -> float:
+        """Full-data gradient equivalents over all phases."""
+        return sum(self.equivalents.values())
+
+    @property
+    def left(self) -> float:
+        """What remains of the budget, at least 0."""
+        return max(0.0, self.limit - self.total)
+
+
+Say = Callable[[str], None]
+"""Takes one plain progress line."""
+
+
+class SamplerDiverged(Exception):
+    """Warm-up found no stable step: the run's status becomes `diverged`, the message its reason."""
+
+
+@dataclass(frozen=True)
+class WarmedUp:
+    """A Markov sampler that is ready to record.
+
+    Attributes:
+        states: the sampler's chain states, every leaf with a leading axis of chains.
+        parameters: arrays shared by the chains (step size, length, preconditioner), frozen from here on.
+        tuned: the same for run.json, as plain numbers; None is unknown.
+        biased: why the stationary law is not the posterior even for small steps, or None.
+        posterior: warm-up draws of `llc`; stats: warm-up draws of the sampler's statistics; each (chains, draws).
+    """
+
+    states: PyTree
+    parameters: PyTree
+    tuned: dict[str, float | None]
+    biased: str | None
+    posterior: dict[str, np.ndarray]
+    stats: dict[str, np.ndarray]
+
+
+class AbstractMarkovSampler(eqx.Module):
+    """A sampler whose draws form Markov chains. Concrete samplers are final."""
+
+    @abstractmethod
+    def warm_up(
+        self, posterior: LocalPosterior, key: PRNGKeyArray, chains: int, ledger: GradientLedger, say: Say
+    ) -> WarmedUp:
+        """Leave w*, adapt and freeze; every gradient is booked in `ledger` under a phase name.
+
+        Raises:
+            SamplerDiverged: when no stable step is found.
+        """
+
+    @abstractmethod
+    def step(
+        self, posterior: LocalPosterior, parameters: PyTree, state: Any, key: PRNGKeyArray
+    ) -> tuple[Any, Stats]:
+        """One recorded draw of one chain: pure, jittable, no chain axis.
+
+        The statistics are scalars under fixed names: `llc` (tK, nats), `energy`, `acceptance_rate`, `step_size`,
+        `diverging` (bool), `gradients` (full-data equivalents spent in this draw), `evaluations` (gradient
+        evaluations in this draw), `virial` ((w−w*)·∇U/d), `distance_squared` (‖w−w*‖²). What a sampler does not
+        measure is left out.
+        """
+
+    @abstractmethod
+    def position(self, state: Any) -> Float[Array, " d"]:
+        """The state's w, for runs that save positions."""

@@ -1,0 +1,1 @@
+"""Exact learning coefficients and exact finite-t values; no JAX."""
