@@ -1,4 +1,4 @@
-"""The code that runs is the code that was hashed: a stage's sources found by static analysis and checked in the process.
+"""The code that runs is the code that was hashed: a stage's sources are found statically and checked in the process.
 
 Standard library only: the plan hashes the sampling stages' sources where JAX is not installed.
 """
@@ -127,7 +127,6 @@ def _digest(file: Path) -> str:
 def _imported_modules() -> set[str]:
     """The package's modules in this process, with the one that runs as the program under its real name."""
     program = getattr(sys.modules.get("__main__"), "__spec__", None)
-    names = {name for name, module in sys.modules.items() if module is not None} | (
-        {program.name} if program else set()
-    )
+    names = {name for name, module in sys.modules.items() if module is not None}
+    names |= {program.name} if program else set()
     return {name for name in names if name == PACKAGE or name.startswith(f"{PACKAGE}.")}

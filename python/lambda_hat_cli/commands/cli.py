@@ -54,10 +54,8 @@ def stage_command(stage: str) -> Callable[[Callable[..., None]], Callable[..., N
             except Exception as error:
                 if os.environ.get("LAMBDA_HAT_DEBUG") == "1":
                     traceback.print_exc()
-                click.echo(
-                    f"{command}: internal error: {type(error).__name__}: {error} (LAMBDA_HAT_DEBUG=1 shows where)",
-                    err=True,
-                )
+                reason = f"internal error: {type(error).__name__}: {error} (LAMBDA_HAT_DEBUG=1 shows where)"
+                click.echo(f"{command}: {reason}", err=True)
                 sys.exit(1)
 
         return wrapper
