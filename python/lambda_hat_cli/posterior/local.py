@@ -1,0 +1,166 @@
+"""The local posterior of a loaded target: potential, tK, gradients, minibatches, Hessian-vector products.
+
+p(w) ∝ exp(−U(w)) with U(w) = tK(w) + (γ/2)‖w−w*‖², tK(w) = (t/rows)·Σ_i [ℓ_i(w) − ℓ_i(w*)], t = nβ, so that U(w*) = 0
+(Watanabe 2013, "A widely applicable Bayesian information criterion"; Lau et al. 2023, "The local learning coefficient").
+"""
+
+import math
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+from jax import lax
+from jaxtyping import Array, Float, Int
+
+from lambda_hat_cli.targets.load import LoadedTarget
+
+
+def compensated_sum(terms: Float[Array, " m"]) -> Float[Array, ""]:
+    """Sum by a tree of error-free additions; the error is about one rounding of the result.
+
+    The rounding error of each addition is recovered exactly (Knuth's two-sum) and added back at the end (Ogita, Rump
+    and Oishi 2005, "Accurate sum and dot product"). The barriers keep a compiler from cancelling the recovery.
+    """
+    total, error = terms, jnp.zeros_like(terms)
+    while total.shape[0] > 1:
+        if total.shape[0] % 2:
+            total, error = jnp.pad(total, (0, 1)), jnp.pad(error, (0, 1))
+        half = total.shape[0] // 2
+        left, right = total[:half], total[half:]
+        total = lax.optimization_barrier(left + right)
+        virtual_right = lax.optimization_barrier(total - left)
+        rounding = (left - (total - virtual_right)) + (right - virtual_right)
+        error = error[:half] + error[half:] + rounding
+    return total[0] + error[0]
+
+
+class LocalPosterior(eqx.Module):
+    """The local posterior at w*; every array is a leaf, so that it travels into jitted functions as an argument.
+
+    Attributes:
+        target: the loaded target, parameters and data in the lane's dtype.
+        loss_at_w_star: ℓ_i(w*), nats, one for each row, by the same function as ℓ_i(w).
+        gradient_at_w_star: t·∇L_n(w*), nats.
+        inverse_temperature: β. nbeta: t = nβ. localization: γ. Scalars in the lane's dtype.
+    """
+
+    target: LoadedTarget
+    loss_at_w_star: Float[Array, " rows"]
+    gradient_at_w_star: Float[Array, " d"]
+    inverse_temperature: Float[Array, ""]
+    nbeta: Float[Array, ""]
+    localization: Float[Array, ""]
+
+    @property
+    def w_star(self) -> Float[Array, " d"]:
+        """The parameter studied."""
+        return self.target.w_star
+
+    @property
+    def n(self) -> int:
+        """Data points; sets t = nβ."""
+        return self.target.n
+
+    @property
+    def rows(self) -> int:
+        """Rows of per-datum losses: n, or 1 for a model that is its own loss."""
+        return self.target.rows
+
+    @property
+    def d(self) -> int:
+        """Parameters."""
+        return self.target.d
+
+    def llc(self, w: Float[Array, " d"]) -> Float[Array, ""]:
+        """tK(w), nats."""
+        return self._llc_of_losses(self.target.losses(w, self.target.data))
+
+    def potential(self, w: Float[Array, " d"]) -> tuple[Float[Array, ""], Float[Array, ""]]:
+        """(U(w), tK(w)), nats; U(w*) = 0."""
+        llc = self.llc(w)
+        return llc + self._localizer(w), llc
+
+    def value_and_grad(
+        self, w: Float[Array, " d"]
+    ) -> tuple[Float[Array, ""], Float[Array, ""], Float[Array, " d"]]:
+        """(U(w), tK(w), ∇U(w)) from one gradient evaluation.
+
+        The gradient goes through the plain sum of losses, the value comes from the compensated sum of their differences.
+        """
+
+        def plain(point: Float[Array, " d"]) -> tuple[Float[Array, ""], Float[Array, " rows"]]:
+            losses = self.target.losses(point, self.target.data)
+            return self.nbeta * jnp.mean(losses), losses
+
+        gradient, losses = jax.grad(plain, has_aux=True)(w)
+        llc = self._llc_of_losses(losses)
+        return llc + self._localizer(w), llc, gradient + self.localization * (w - self.w_star)
+
+    def gradient(self, w: Float[Array, " d"]) -> Float[Array, " d"]:
+        """∇U(w)."""
+        return self.value_and_grad(w)[2]
+
+    def minibatch_gradient(self, w: Float[Array, " d"], indices: Int[Array, " batch"]) -> Float[Array, " d"]:
+        """Unbiased estimate of ∇U(w) from the rows `indices`; costs batch/rows of a full gradient."""
+        return self._batch_gradient(w, indices) + self.localization * (w - self.w_star)
+
+    def control_variate_gradient(self, w: Float[Array, " d"], indices: Int[Array, " batch"]) -> Float[Array, " d"]:
+        """∇U(w) as t·(∇L_B(w) − ∇L_B(w*) + ∇L_n(w*)) + γ(w−w*); costs twice batch/rows of a full gradient.
+
+        Source: Baker et al. 2019, "Control variates for stochastic gradient MCMC", eq. 6.
+        """
+        difference = self._batch_gradient(w, indices) - self._batch_gradient(self.w_star, indices)
+        return difference + self.gradient_at_w_star + self.localization * (w - self.w_star)
+
+    def hessian_vector(self, w: Float[Array, " d"], v: Float[Array, " d"]) -> Float[Array, " d"]:
+        """∇²U(w)·v; costs two gradients."""
+        return jax.jvp(self.gradient, (w,), (v,))[1]
+
+    def virial(self, w: Float[Array, " d"], gradient: Float[Array, " d"]) -> Float[Array, ""]:
+        """(w−w*)·∇U(w)/d, whose expectation under the posterior is 1."""
+        return jnp.vdot(w - self.w_star, gradient) / self.d
+
+    def _localizer(self, w: Float[Array, " d"]) -> Float[Array, ""]:
+        return 0.5 * self.localization * jnp.sum((w - self.w_star) ** 2)
+
+    def _llc_of_losses(self, losses: Float[Array, " rows"]) -> Float[Array, ""]:
+        # The barrier makes the compiler round ℓ_i(w) as it rounded ℓ_i(w*), not fuse the difference into its last product.
+        differences = lax.optimization_barrier(losses) - self.loss_at_w_star
+        return compensated_sum(differences) * (self.nbeta / self.rows)
+
+    def _batch_gradient(self, w: Float[Array, " d"], indices: Int[Array, " batch"]) -> Float[Array, " d"]:
+        batch = jax.tree.map(lambda array: array[indices], self.target.data)
+        return jax.grad(lambda point: self.nbeta * jnp.mean(self.target.losses(point, batch)))(w)
+
+
+def resolve_inverse_temperature(inverse_temperature: float | str, n: int) -> float:
+    """β as a number; `auto` is 1/log n (Watanabe 2013)."""
+    return 1.0 / math.log(n) if isinstance(inverse_temperature, str) else inverse_temperature
+
+
+def local_posterior(target: LoadedTarget, inverse_temperature: float, localization: float) -> LocalPosterior:
+    """The local posterior of `target` with β and γ, in the dtype of target.w_star.
+
+    Costs one full-data gradient, at w*.
+    """
+    dtype = target.w_star.dtype
+    nbeta = jnp.asarray(target.n * inverse_temperature, dtype)
+
+    @jax.jit
+    def at_w_star(loaded: LoadedTarget, t: Float[Array, ""]) -> tuple[Float[Array, " rows"], Float[Array, " d"]]:
+        def plain(w: Float[Array, " d"]) -> tuple[Float[Array, ""], Float[Array, " rows"]]:
+            losses = loaded.losses(w, loaded.data)
+            return t * jnp.mean(losses), losses
+
+        gradient, losses = jax.grad(plain, has_aux=True)(loaded.w_star)
+        return losses, gradient
+
+    losses, gradient = at_w_star(target, nbeta)
+    return LocalPosterior(
+        target=target,
+        loss_at_w_star=losses,
+        gradient_at_w_star=gradient,
+        inverse_temperature=jnp.asarray(inverse_temperature, dtype),
+        nbeta=nbeta,
+        localization=jnp.asarray(localization, dtype),
+    )
