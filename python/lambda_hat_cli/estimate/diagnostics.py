@@ -1,0 +1,141 @@
+"""Effective sample sizes, R-hat and Monte-Carlo errors of chains, in NumPy; equal to ArviZ's without its import time."""
+
+import numpy as np
+from jaxtyping import Bool, Float
+from scipy.special import ndtri
+
+Draws = Float[np.ndarray, "chains draws"]
+
+_MIN_DRAWS = 4
+
+
+def ess_mean(x: Draws) -> float:
+    """Effective sample size for the mean: split chains, no rank normalisation. NaN below 4 draws or with a NaN.
+
+    Vehtari et al. 2021 (Bayesian Analysis 16:667), eq. 10-13, with Geyer's initial monotone sequence.
+    """
+    if not _usable(x):
+        return np.nan
+    return _ess(_split(x))
+
+
+def ess_bulk(x: Draws) -> float:
+    """Effective sample size of the rank-normalised split chains (Vehtari et al. 2021, eq. 14)."""
+    if not _usable(x):
+        return np.nan
+    return _ess(_rank_normalised(_split(x)))
+
+
+def ess_tail(x: Draws) -> float:
+    """The smaller effective sample size of the 5 % and 95 % quantiles' indicators (Vehtari et al. 2021, section 4.3)."""
+    if not _usable(x):
+        return np.nan
+    low, high = _quantiles(x, (0.05, 0.95))
+    return min(_ess(_split(x <= low)), _ess(_split(x <= high)))
+
+
+def rhat_rank(x: Draws) -> float:
+    """Rank-normalised split R-hat, the larger of bulk and folded (Vehtari et al. 2021). NaN below two chains."""
+    if not _usable(x) or x.shape[0] < 2:
+        return np.nan
+    split = _split(x)
+    folded = np.abs(split - np.median(split))
+    return max(_rhat(_rank_normalised(split)), _rhat(_rank_normalised(folded)))
+
+
+def mcse_mean(x: Draws) -> float:
+    """Monte-Carlo standard error of the mean, sd/√ESS_mean."""
+    if not _usable(x):
+        return np.nan
+    return float(np.std(x, ddof=1) / np.sqrt(ess_mean(x)))
+
+
+def batch_means_se(x: Draws, batches_per_chain: int = 4) -> float:
+    """Standard error of the mean from means of equal, consecutive batches of every chain.
+
+    Draws that do not fill a batch are left out at the beginning. NaN with fewer draws than batches.
+    """
+    chains, draws = x.shape
+    length = draws // batches_per_chain
+    if length == 0 or chains * batches_per_chain < 2:
+        return np.nan
+    means = x[:, draws - length * batches_per_chain :].reshape(chains * batches_per_chain, length).mean(axis=1)
+    return float(np.std(means, ddof=1) / np.sqrt(means.size))
+
+
+def autocovariance(x: Draws) -> Draws:
+    """Biased autocovariance of every chain at all lags, by zero-padded FFT."""
+    draws = x.shape[1]
+    length = 1 << (2 * draws - 1).bit_length()
+    spectrum = np.fft.rfft(x - x.mean(axis=1, keepdims=True), n=length, axis=1)
+    return np.fft.irfft(spectrum * np.conjugate(spectrum), n=length, axis=1)[:, :draws] / draws
+
+
+def average_ranks(x: Draws) -> Draws:
+    """Ranks from 1 over all chains together; ties share their mean rank."""
+    _, inverse, counts = np.unique(x, return_inverse=True, return_counts=True)
+    last = np.cumsum(counts)
+    return (last - (counts - 1) / 2.0)[inverse].reshape(x.shape)
+
+
+def _usable(x: Draws) -> bool:
+    return x.shape[1] >= _MIN_DRAWS and not bool(np.isnan(x).any())
+
+
+def _split(x: Draws | Bool[np.ndarray, "chains draws"]) -> Draws:
+    """Halves of the chains, stacked; the middle draw of an odd length is in neither."""
+    half = x.shape[1] // 2
+    return np.concatenate([x[:, :half], x[:, -half:]]).astype(np.float64)
+
+
+def _rank_normalised(x: Draws) -> Draws:
+    """Normal scores of the average ranks with Blom's offset 3/8."""
+    return ndtri((average_ranks(x) - 3 / 8) / (x.size + 1 / 4))
+
+
+def _quantiles(x: Draws, probabilities: tuple[float, ...]) -> list[float]:
+    """Linear (type 7) quantiles; written out, since another rounding would move ties across `<=`."""
+    ordered = np.sort(x, axis=None)
+    found = []
+    for probability in probabilities:
+        position = ordered.size * probability + 1.0 - probability
+        below = int(np.clip(np.floor(position), 1, ordered.size - 1))
+        share = min(max(position - below, 0.0), 1.0)
+        found.append(float((1.0 - share) * ordered[below - 1] + share * ordered[below]))
+    return found
+
+
+def _rhat(x: Draws) -> float:
+    """√((B/W + n − 1)/n) of Gelman and Rubin; infinite where the chains are constant and differ."""
+    draws = x.shape[1]
+    between = draws * np.var(x.mean(axis=1), ddof=1)
+    within = np.mean(np.var(x, axis=1, ddof=1))
+    with np.errstate(divide="ignore", invalid="ignore"):
+        return float(np.sqrt((between / within + draws - 1) / draws))
+
+
+def _ess(x: Draws) -> float:
+    """Effective sample size by Geyer's initial positive and monotone sequences of autocorrelation pairs.
+
+    A series that never changes (an indicator of an extreme quantile) counts in full, as in ArviZ.
+    """
+    chains, draws = x.shape
+    if np.max(x) - np.min(x) < 1e-15:
+        return float(x.size)
+    covariance = autocovariance(x).mean(axis=0)
+    mean_variance = covariance[0] * draws / (draws - 1.0)
+    variance_plus = covariance[0]
+    if chains > 1:
+        variance_plus = variance_plus + np.var(x.mean(axis=1), ddof=1)
+    rho = 1.0 - (mean_variance - covariance) / variance_plus
+    rho[0] = 1.0
+
+    # Pairs (0,1), (2,3), …; the last that is looked at begins below draws − 2.
+    pair_count = max(1, (draws - 1) // 2)
+    pairs = rho[0 : 2 * pair_count : 2] + rho[1 : 2 * pair_count : 2]
+    stops = np.flatnonzero(pairs <= 0.0)
+    last = int(stops[0]) if stops.size else pair_count - 1
+    final_even = rho[2 * last] if rho[2 * last] > 0 or pairs[last] >= 0 else 0.0
+    tau = -1.0 + 2.0 * np.minimum.accumulate(pairs[:last]).sum() + final_even
+    size = chains * draws
+    return float(size / max(tau, 1.0 / np.log10(size)))
