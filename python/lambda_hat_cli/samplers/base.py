@@ -1,5 +1,7 @@
 """What every sampler offers to the driver, and how gradients are counted."""
 
+import math
+import time
 from abc import abstractmethod
 from collections import defaultdict
 from collections.abc import Callable
@@ -23,11 +25,13 @@ class GradientLedger:
         equivalents: full-data gradient equivalents (a Hessian-vector product counts two, a mini-batch its share).
         evaluations: plain number of gradient evaluations, whatever their batch.
         limit: the run's budget in full-data equivalents.
+        deadline: the run's budget in time, as a value of time.monotonic().
     """
 
     limit: float
     equivalents: dict[str, float] = field(default_factory=lambda: defaultdict(float))
     evaluations: dict[str, int] = field(default_factory=lambda: defaultdict(int))
+    deadline: float = math.inf
 
     def add(self, phase: str, evaluations: int, share: float = 1.0) -> None:
         """Book `evaluations` gradients, each worth `share` of a full-data gradient."""
@@ -44,9 +48,24 @@ class GradientLedger:
         """What remains of the budget, at least 0."""
         return max(0.0, self.limit - self.total)
 
+    def require(self, phase: str) -> None:
+        """Go on with `phase` only while gradients and time are left.
+
+        Raises:
+            BudgetUsedUp: with the reason in words.
+        """
+        if self.total >= self.limit:
+            raise BudgetUsedUp(f"the budget of {self.limit:,.0f} gradients was used up during {phase}: give runs.budget.gradients more")
+        if time.monotonic() >= self.deadline:
+            raise BudgetUsedUp(f"the budget of seconds was used up during {phase}: give runs.budget.seconds more")
+
 
 Say = Callable[[str], None]
 """Takes one plain progress line."""
+
+
+class BudgetUsedUp(Exception):
+    """Gradients or seconds ran out: the run's status becomes `budget_exhausted`, the message its reason."""
 
 
 class SamplerDiverged(Exception):
@@ -84,6 +103,7 @@ class AbstractMarkovSampler(eqx.Module):
 
         Raises:
             SamplerDiverged: when no stable step is found.
+            BudgetUsedUp: when `ledger` has nothing left; ledger.require raises it.
         """
 
     @abstractmethod
