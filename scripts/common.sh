@@ -1,14 +1,4 @@
-# What the scripts share: finding the project, stopping with one message, and one builder at a time. Sourced by bash.
-
-# The real folder of a script, through symbolic links, also where `readlink -f` is missing.
-script_folder() {
-  local path=$1 target
-  while [ -L "$path" ]; do
-    target=$(readlink "$path")
-    case $target in /*) path=$target ;; *) path=$(dirname "$path")/$target ;; esac
-  done
-  (cd "$(dirname "$path")" && pwd -P)
-}
+# What the scripts share: stopping with one message, and one builder at a time. Sourced by bash.
 
 fail() {
   printf '%s: %s\n' "$(basename "$0")" "$*" >&2
