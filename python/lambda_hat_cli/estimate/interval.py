@@ -19,7 +19,7 @@ RHAT_TO_STOP = 1.02
 LOST_WEIGHTS = 1e-3
 
 
-class UnusableTrace(Exception):
+class UnusableTrace(Exception):  # noqa: N818 (says what happened)
     """The draws hold no estimate; the message is the reason, one sentence for a person."""
 
 
@@ -154,8 +154,7 @@ def estimate_weighted(llc: Draws, log_weight: Draws) -> WeightedEstimate:
 def may_stop(estimate: Estimate, tolerance: float, scale: float) -> bool:
     """Whether a run may end: every effective sample size ≥ 400, R-hat ≤ 1.02, half width ≤ tolerance·scale.
 
-    Args:
-        scale: λ̂ + δ, the positive number that the tolerance is relative to.
+    `scale` is λ̂ + δ, the positive number that the tolerance is relative to. Whatever is NaN does not pass.
     """
     return (
         min(estimate.ess_mean, estimate.ess_bulk, estimate.ess_tail) >= ESS_TO_STOP
@@ -186,7 +185,7 @@ def _estimate_fit(llc: Float[np.ndarray, " draws"], log_weight: Float[np.ndarray
     zero = np.isneginf(log_weight)
     if np.mean(zero) > LOST_WEIGHTS:
         raise UnusableTrace(
-            f"{np.count_nonzero(zero)} of {zero.size} draws of the fit have weight zero; the fit reaches far beyond the posterior"
+            f"{np.count_nonzero(zero)} of {zero.size} draws have weight zero; the fit reaches far beyond the posterior"
         )
     llc, log_weight = llc[~zero], log_weight[~zero]
     if not np.isfinite(log_weight).all():

@@ -30,7 +30,7 @@ def psis_smooth(log_weights: LogWeights) -> tuple[LogWeights, float]:
 
 
 def log_sum_exp(x: LogWeights) -> float:
-    """log Σ exp(x) without overflow."""
+    """The logarithm of Σ exp(x) without overflow."""
     largest = np.max(x)
     return float(np.log(np.sum(np.exp(x - largest))) + largest)
 

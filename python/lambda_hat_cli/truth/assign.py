@@ -15,8 +15,8 @@ from lambda_hat_cli.truth import coefficients
 def truth_for(spec: TargetSpec) -> Truth:
     """The truth of a target that is built as `spec` says.
 
-    A deep linear target at its truth sits at the most singular point of its level set, where the local coefficient is the
-    model's. A trained w* lies on an unknown stratum.
+    A deep linear target at its truth sits at the most singular point of its level set, where the local coefficient is
+    the model's. A trained w* lies on an unknown stratum.
     """
     model = spec.model
     if isinstance(model, PythonModel):

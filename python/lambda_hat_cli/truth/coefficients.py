@@ -57,7 +57,7 @@ def tanh_zero_truth(units: int) -> Coefficient:
 
 
 def reduced_rank_regression(outputs: int, inputs: int, hidden: int, rank: int) -> Coefficient:
-    """y = BAx with A: hidden × inputs and B: outputs × hidden, true product of rank `rank`.
+    """The model y = BAx with A: hidden × inputs and B: outputs × hidden, true product of rank `rank`.
 
     Aoyagi & Watanabe 2005 (Neural Networks 18:924), main theorem.
 
@@ -68,11 +68,11 @@ def reduced_rank_regression(outputs: int, inputs: int, hidden: int, rank: int) -
     if not 0 <= r <= min(N, M, H):
         raise ValueError(f"rank {r} must be from 0 to the smallest width {min(N, M, H)}")
     source = "reduced-rank regression (Aoyagi & Watanabe 2005)"
-    if M + H < N + r:
+    if N + r > M + H:
         return Coefficient(Fraction(H * M - H * r + N * r, 2), 1, source)
-    if N + H < M + r:
+    if M + r > N + H:
         return Coefficient(Fraction(H * N - H * r + M * r, 2), 1, source)
-    if M + N < H + r:
+    if H + r > M + N:
         return Coefficient(Fraction(M * N, 2), 1, source)
     s = -((H + r) ** 2) - M * M - N * N + 2 * (H + r) * (M + N) + 2 * M * N
     odd = (M + N + H + r) % 2
@@ -99,7 +99,9 @@ def reduced_rank_stratum(
 
 
 def deep_linear(widths: Sequence[int], rank: int) -> Coefficient:
-    """Product of matrices with widths H_0..H_L whose true product has rank `rank` (Aoyagi 2024, Neural Networks 172:106132).
+    """Product of matrices with widths H_0..H_L, a true product of rank `rank`.
+
+    Aoyagi 2024, Neural Networks 172:106132.
 
     Raises:
         ValueError: for fewer than two widths, or a rank that exceeds one.
