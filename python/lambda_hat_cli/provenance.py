@@ -50,6 +50,11 @@ def import_closure(module: str) -> dict[str, str]:
     return dict(sorted(found.items()))
 
 
+def stage_code(stage: str) -> dict[str, str]:
+    """The sources of a stage, named by its command's module: plan, build_target, sample, analyze or report."""
+    return import_closure(f"{PACKAGE}.commands.{stage}")
+
+
 def verify_imported(code: Mapping[str, str]) -> None:
     """Refuse to go on unless the package's files are those that were hashed into `code`.
 

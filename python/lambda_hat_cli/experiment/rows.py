@@ -2,6 +2,7 @@
 
 from lambda_hat_cli.experiment.schema import (
     Count,
+    Experiment,
     PosteriorSettings,
     Precision,
     RunSettings,
@@ -63,3 +64,17 @@ class RunRow(Strict):
     d: Count | None
     n: Count | None
     code: dict[str, str]
+
+
+class PlanRecord(Strict):
+    """experiment.json: what was asked for.
+
+    Attributes:
+        source: the experiment file's name.
+        set: the text of `--set`, empty where there was none.
+        experiment: the whole experiment with `--set` applied and every default spelled out.
+    """
+
+    source: str
+    set: str
+    experiment: Experiment

@@ -1,0 +1,290 @@
+"""An experiment's targets × posteriors × samplers × replicates as rows, with overrides applied."""
+
+import itertools
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from pydantic import BaseModel, ValidationError
+
+from lambda_hat_cli.experiment.identity import derive_seed, run_id, target_id
+from lambda_hat_cli.experiment.problems import Problem, hint_and_allowed, join_path, problems_of, refuse
+from lambda_hat_cli.experiment.rows import RunRow, TargetRow
+from lambda_hat_cli.experiment.schema import (
+    DeepLinearModel,
+    Experiment,
+    MlpModel,
+    Model,
+    Override,
+    PosteriorGrid,
+    PosteriorSettings,
+    PythonModel,
+    RunSettings,
+    RunsSection,
+    SamplerEntry,
+    SamplerSettings,
+    Strict,
+    TargetEntry,
+)
+
+
+class RunPlan(Strict):
+    """What one sampler does on one target once the overrides are applied."""
+
+    settings: SamplerSettings
+    posterior: PosteriorGrid
+    runs: RunsSection
+
+
+@dataclass(frozen=True)
+class Rows:
+    """The plan's rows."""
+
+    targets: tuple[TargetRow, ...]
+    runs: tuple[RunRow, ...]
+
+
+def expand(
+    experiment: Experiment,
+    *,
+    where: str,
+    files: Mapping[str, Mapping[str, str]],
+    build_code: Mapping[str, str],
+    sample_code: Mapping[str, str],
+) -> Rows:
+    """All rows of an experiment, targets and runs in the order of the file.
+
+    Args:
+        experiment: the validated file.
+        where: the file's name, for messages.
+        files: sha256 by relative path of each python target's files, by target name.
+        build_code, sample_code: the sources of the two stages, sha256 by module.
+
+    Raises:
+        UserError: when an override fits nothing or sets what cannot be set, or two rows have the same content.
+    """
+    targets = [
+        _target_row(entry, experiment.seed, files.get(entry.name, {}), build_code) for entry in experiment.targets
+    ]
+    lines = _same_content([(row.id, f'targets "{row.name}"') for row in targets])
+    lines += [
+        line
+        for position, override in enumerate(experiment.overrides)
+        for line in _misfits(position, override, experiment)
+    ]
+    if lines:
+        raise refuse(where, lines)
+    runs: list[RunRow] = []
+    labels: list[tuple[str, str]] = []
+    for entry, target in zip(experiment.targets, targets, strict=True):
+        for sampler in experiment.samplers:
+            try:
+                plan = plan_run(experiment, entry, sampler)
+            except OverrideProblems as problems:
+                lines += problems.lines
+                continue
+            for row in _run_rows(plan, target, sampler, experiment.seed, sample_code):
+                runs.append(row)
+                labels.append((row.id, _label(row)))
+    lines += _same_content(labels)
+    if lines:
+        raise refuse(where, lines)
+    return Rows(tuple(targets), tuple(runs))
+
+
+class OverrideProblems(Exception):
+    """The overrides of one target and sampler do not validate; `lines` say why."""
+
+    def __init__(self, lines: list[str]):
+        super().__init__("; ".join(lines))
+        self.lines = lines
+
+
+def plan_run(experiment: Experiment, target: TargetEntry, sampler: SamplerEntry) -> RunPlan:
+    """What `sampler` does on `target`: the file's settings with the matching overrides applied in order, later wins.
+
+    Raises:
+        OverrideProblems: when an override sets a key that does not exist here, or a value that is not allowed.
+    """
+    raw = {
+        "settings": sampler.settings.model_dump(),
+        "posterior": experiment.posterior.model_dump(),
+        "runs": experiment.runs.model_dump(),
+    }
+    origin: dict[tuple[str | int, ...], tuple[int, str]] = {}
+    lines = []
+    for position, override in enumerate(experiment.overrides):
+        if not _fits(override, target, sampler):
+            continue
+        for key, value in override.set.items():
+            path = _setting_path(key)
+            complaint = _cannot_set(path, sampler)
+            if complaint:
+                lines.append(f"overrides[{position}] set: {complaint}")
+                continue
+            section: Any = raw
+            for part in path[:-1]:
+                section = section[part]
+            section[path[-1]] = value
+            origin[path] = (position, key)
+    if lines:
+        raise OverrideProblems(lines)
+    try:
+        return RunPlan.model_validate(raw)
+    except ValidationError as error:
+        found = problems_of(error, RunPlan, raw)
+        raise OverrideProblems([_override_line(problem, origin, target, sampler) for problem in found]) from None
+
+
+def parameter_count(model: Model) -> int | None:
+    """The number of parameters d, or None where only the built target knows it. Layer normalisation has none."""
+    if isinstance(model, MlpModel | DeepLinearModel):
+        bias = isinstance(model, MlpModel) and model.bias
+        return sum((inputs + bias) * outputs for inputs, outputs in itertools.pairwise(model.widths))
+    if isinstance(model, PythonModel):
+        return None
+    return len(model.curvatures if model.kind == "quadratic" else model.exponents)
+
+
+def _target_row(entry: TargetEntry, seed: int, files: Mapping[str, str], code: Mapping[str, str]) -> TargetRow:
+    row_seed = derive_seed(seed, "targets")
+    identity = target_id(entry.spec, row_seed, files)
+    return TargetRow(
+        id=identity,
+        name=entry.name,
+        folder=f"{entry.name}-{identity[:8]}",
+        spec=entry.spec,
+        seed=row_seed,
+        files=dict(files),
+        d=parameter_count(entry.spec.model),
+        n=entry.spec.data.n if entry.spec.data is not None else None,
+        code=dict(code),
+    )
+
+
+def _run_rows(
+    plan: RunPlan, target: TargetRow, sampler: SamplerEntry, seed: int, code: Mapping[str, str]
+) -> Iterable[RunRow]:
+    runs = RunSettings.model_validate(plan.runs.model_dump(exclude={"replicates"}))
+    temperatures, localizations = _values(plan.posterior.inverse_temperature), _values(plan.posterior.localization)
+    for temperature, localization in itertools.product(temperatures, localizations):
+        posterior = PosteriorSettings(inverse_temperature=temperature, localization=localization)
+        for replicate in range(plan.runs.replicates):
+            identity = run_id(target.id, plan.settings, posterior, runs, replicate, seed)
+            yield RunRow(
+                id=identity,
+                folder=f"{target.name}-{sampler.name}-{identity[:8]}",
+                target=target.name,
+                target_id=target.id,
+                target_kind=target.spec.model.kind,
+                sampler=sampler.name,
+                settings=plan.settings,
+                posterior=posterior,
+                runs=runs,
+                replicate=replicate,
+                seed=derive_seed(seed, "run", identity),
+                precision=plan.settings.precision,
+                d=target.d,
+                n=target.n,
+                code=dict(code),
+            )
+
+
+def _values(value: Any) -> tuple[Any, ...]:
+    return value if isinstance(value, tuple) else (value,)
+
+
+def _label(row: RunRow) -> str:
+    posterior = f"β {row.posterior.inverse_temperature}, γ {row.posterior.localization:g}"
+    return f'runs "{row.target}" × "{row.sampler}" ({posterior}, replicate {row.replicate})'
+
+
+def _same_content(labelled: Iterable[tuple[str, str]]) -> list[str]:
+    first: dict[str, str] = {}
+    lines = []
+    for identity, label in labelled:
+        if identity in first:
+            lines.append(f"{first[identity]} and {label.split(' ', 1)[1]} have identical content; remove one of them")
+        first.setdefault(identity, label)
+    return lines
+
+
+def _fits(override: Override, target: TargetEntry, sampler: SamplerEntry) -> bool:
+    match = override.match
+    return (
+        match.target in (None, target.name)
+        and match.target_kind in (None, target.spec.model.kind)
+        and match.sampler in (None, sampler.name)
+    )
+
+
+def _misfits(position: int, override: Override, experiment: Experiment) -> list[str]:
+    """Why an override matches nothing, if it does not."""
+    names = {
+        "target": [entry.name for entry in experiment.targets],
+        "target_kind": list(dict.fromkeys(entry.spec.model.kind for entry in experiment.targets)),
+        "sampler": [entry.name for entry in experiment.samplers],
+    }
+    wanted = {key: value for key, value in override.match.model_dump().items() if value is not None}
+    lines = [
+        f'overrides[{position}] match.{key}: "{value}" is in this file nowhere{hint_and_allowed(value, names[key])}'
+        for key, value in wanted.items()
+        if value not in names[key]
+    ]
+    if not lines and not any(_fits(override, t, s) for t in experiment.targets for s in experiment.samplers):
+        lines.append(
+            f'overrides[{position}] match: target "{override.match.target}" is not of kind '
+            f'"{override.match.target_kind}", so nothing matches; leave one of them out'
+        )
+    return lines
+
+
+def _setting_path(key: str) -> tuple[str, ...]:
+    parts = tuple(key.split("."))
+    return parts if parts[0] in ("posterior", "runs") else ("settings", *parts)
+
+
+def _cannot_set(path: tuple[str, ...], sampler: SamplerEntry) -> str | None:
+    """Why no override can set this path, or None."""
+    section, *keys = path
+    if not keys:
+        return f'"{section}" is a section; set its keys, such as {section}.{"localization" if section == "posterior" else "tolerance"}'
+    models: dict[str, type[BaseModel]] = {
+        "settings": type(sampler.settings),
+        "posterior": PosteriorGrid,
+        "runs": RunsSection,
+    }
+    model: Any = models[section]
+    if section == "settings" and keys[0] in ("kind", "name"):
+        return f'"{keys[0]}" cannot be set; list another sampler instead'
+    for depth, key in enumerate(keys):
+        fields = model.model_fields if isinstance(model, type) and issubclass(model, BaseModel) else {}
+        allowed = [name for name in fields if name != "kind"]
+        if key not in allowed:
+            place = join_path(keys[:depth]) if section == "settings" else join_path(path[: depth + 1])
+            owner = f'sampler "{sampler.name}" (kind {sampler.settings.kind})' if section == "settings" else place
+            return (
+                f'{owner} has no key "{key}"{hint_and_allowed(key, allowed)}'
+                if allowed
+                else f'{owner} has no key "{key}"'
+            )
+        model = fields[key].annotation
+    return None
+
+
+def _override_line(
+    problem: Problem,
+    origin: Mapping[tuple[str | int, ...], tuple[int, str]],
+    target: TargetEntry,
+    sampler: SamplerEntry,
+) -> str:
+    """A validation problem told in terms of the override that brought it."""
+    path = problem.path[1:] if problem.path[:1] == ("settings",) else problem.path
+    for length in range(len(problem.path), 0, -1):
+        if problem.path[:length] in origin:
+            position, key = origin[problem.path[:length]]
+            rest = join_path(problem.path[length:])
+            return f"overrides[{position}] set.{key}{'.' if rest and rest[0] != '[' else ''}{rest}: {problem.text}"
+    positions = sorted({position for position, _ in origin.values()})
+    which = " and ".join(f"overrides[{position}]" for position in positions)
+    return f'{which} on target "{target.name}", sampler "{sampler.name}": {f"{join_path(path)}: " if path else ""}{problem.text}'

@@ -1,0 +1,109 @@
+"""From an experiment file and `--set` to a validated Experiment, or one message with everything that is wrong."""
+
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+
+from lambda_hat_cli.experiment.assignments import assign
+from lambda_hat_cli.experiment.document import read_document
+from lambda_hat_cli.experiment.problems import Key, Problem, hint_and_allowed, join_path, problems_of, refuse
+from lambda_hat_cli.experiment.schema import Experiment, TargetSpec
+
+_ENTRIES = {"targets": "spec", "samplers": "settings"}
+
+
+def load_experiment(path: Path, assignments: str = "") -> Experiment:
+    """The experiment in `path`, changed by the assignments of `--set`.
+
+    Raises:
+        UserError: one message that lists every problem of the file and of the assignments.
+    """
+    document = read_document(path)
+    changed = assign(document, assignments)
+    experiment, lines = _validate(changed)
+    if experiment is not None:
+        return experiment
+    if assignments.strip():
+        before = set(_validate(document)[1])
+        lines = [line if line in before else f"after --set: {line}" for line in lines]
+    raise refuse(str(path), lines)
+
+
+def _validate(document: dict[str, Any]) -> tuple[Experiment | None, list[str]]:
+    """The experiment, or None and a sentence for each problem."""
+    nested = {key: _nest(key, value) for key, value in document.items() if value is not None}
+    try:
+        experiment = Experiment.model_validate(nested)
+    except ValidationError as error:
+        problems = problems_of(error, Experiment, nested)
+        return None, [
+            f"{place}: {text}" if (place := _place(problem.path, nested)) else text
+            for problem in problems
+            for text in [_text(problem, nested)]
+        ]
+    lines = _repeated_names(experiment)
+    return (None, lines) if lines else (experiment, [])
+
+
+def _nest(key: str, value: Any) -> Any:
+    """Part an entry's name, which is in no identity, from what it names."""
+    if key not in _ENTRIES or not isinstance(value, list):
+        return value
+    return [_nest_entry(key, entry) for entry in value]
+
+
+def _nest_entry(key: str, entry: Any) -> Any:
+    if not isinstance(entry, dict):
+        return entry
+    content = {name: value for name, value in entry.items() if name != "name"}
+    nested = {"name": entry["name"]} if "name" in entry else {}
+    if key == "samplers" and "name" not in entry:
+        # The kind itself is complained about where it is wrong, so the name only has to be a valid one.
+        kind = entry.get("kind")
+        nested = {"name": kind if isinstance(kind, str) and kind.isidentifier() and kind.isascii() else "sampler"}
+    return nested | {_ENTRIES[key]: content}
+
+
+def _place(path: tuple[Key, ...], nested: dict[str, Any]) -> str:
+    """A path as a person writes it: `targets[1] "dln" model.widths[0]`."""
+    if len(path) < 2 or path[0] not in _ENTRIES:
+        return join_path(path)
+    section, position, *rest = path
+    entry = nested[str(section)][position]
+    name = entry.get("name") if isinstance(entry, dict) else None
+    rest = rest[1:] if rest[:1] == [_ENTRIES[str(section)]] else rest
+    label = f' "{name}"' if isinstance(name, str) and rest != ["name"] else ""
+    return f"{section}[{position}]{label} {join_path(rest)}".strip()
+
+
+def _text(problem: Problem, nested: dict[str, Any]) -> str:
+    """The problem's sentence, where the file's form differs from the models'."""
+    match problem.path:
+        case ("samplers", int(position)) if not isinstance(nested["samplers"][position], dict):
+            return f"{problem.text.split('; give')[0]}; give a section such as {{kind: hmc}}"
+        case ("targets", int(position)) if not isinstance(nested["targets"][position], dict):
+            return (
+                f"{problem.text.split('; give')[0]}; give a section with name, model and, where needed, data, train, at"
+            )
+        case ("targets", int(), "spec") if problem.text.startswith("unknown key"):
+            key = problem.text.split('"')[1]
+            return f'unknown key "{key}"{hint_and_allowed(key, ["name", *TargetSpec.model_fields])}'
+        case ("samplers" | "targets",) if problem.text.startswith("[]"):
+            return f"is empty; give at least one, such as {'{kind: hmc}' if problem.path == ('samplers',) else '{name: …, model: …}'}"
+    return problem.text
+
+
+def _repeated_names(experiment: Experiment) -> list[str]:
+    lines = []
+    for section, entries in (("targets", experiment.targets), ("samplers", experiment.samplers)):
+        first: dict[str, int] = {}
+        for position, entry in enumerate(entries):
+            if entry.name in first:
+                advice = "" if section == "targets" else " (a sampler's name is its kind where it has none)"
+                lines.append(
+                    f'{section}[{position}]: the name "{entry.name}" is that of {section}[{first[entry.name]}] already; '
+                    f"give each a name of its own{advice}"
+                )
+            first.setdefault(entry.name, position)
+    return lines
