@@ -1,0 +1,198 @@
+"""From a target row to its folder: data, w*, and a record of what they are."""
+
+import math
+import platform
+import shutil
+import time
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from lambda_hat_cli.artifacts.store import file_digest, new_folder, write_record
+from lambda_hat_cli.artifacts.target import TargetRecord, TrainingRecord
+from lambda_hat_cli.errors import UserError
+from lambda_hat_cli.experiment.rows import TargetRow
+from lambda_hat_cli.experiment.schema import (
+    DeepLinearModel,
+    MlpModel,
+    NormalCrossingModel,
+    PythonModel,
+    QuadraticModel,
+    TargetSpec,
+    TeacherData,
+)
+from lambda_hat_cli.targets.data import data_keys, make_data, teacher
+from lambda_hat_cli.targets.load import CODE, LoadedTarget, load_artifacts
+from lambda_hat_cli.targets.losses import Likelihood, built_in_loss
+from lambda_hat_cli.targets.models import BuiltIn, blank, deep_linear, mlp, quadratic
+from lambda_hat_cli.targets.randomness import orthogonal, stream
+from lambda_hat_cli.targets.skeleton import stored, take_apart
+from lambda_hat_cli.targets.starts import mlp_weights, most_singular_weights, random_weights
+from lambda_hat_cli.targets.training import train
+from lambda_hat_cli.targets.user import checked_losses, user_target
+from lambda_hat_cli.truth.assign import truth_for
+
+PACKAGES = ("equinox", "jax", "jaxlib", "numpy", "optax", "scikit-learn")
+
+
+def build_target(row: TargetRow, out: Path, code: Path | None) -> None:
+    """Build the target of `row` as the folder `out`, whole or not at all.
+
+    Everything is computed in float32, also in a process that has float64; only L_n(w*) and its gradient, taken from the
+    stored files, use the process's widest precision.
+
+    Args:
+        row: what to build.
+        out: the folder to make; it must not exist.
+        code: the folder with a python model's files; None for built-in kinds.
+
+    Raises:
+        UserError: when `out` exists, a user's code fails or training diverges.
+    """
+    began = time.perf_counter()
+    with new_folder(out) as folder:
+        if isinstance(row.spec.model, PythonModel):
+            copy_code(row, code, folder / CODE)
+            user = user_target(folder / CODE, row.spec.model)
+            model, training = user.model, None
+            data = {name: stored(array, f"data[{name!r}]") for name, array in user.data.items()}
+            checked_losses(user, data, row.spec.model)
+            likelihood, scale = "custom", None
+        else:
+            data = make_data(row.spec, row.seed)
+            model, training = make_model(row.spec, row.seed, data)
+            _, likelihood, scale = built_in_loss(row.spec)
+        write_arrays(folder, model, data)
+        target = load_artifacts(folder, row.spec, data, jax.dtypes.canonicalize_dtype(np.float64))
+        write_record(folder / "target.json", describe(row, folder, target, likelihood, scale, training, began))
+
+
+def make_model(spec: TargetSpec, seed: int, data: dict[str, np.ndarray]) -> tuple[BuiltIn, TrainingRecord | None]:
+    """The built-in model at w*, and how it was trained if it was."""
+    if spec.train is None:
+        return constructed_minimum(spec, seed, data), None
+    section = spec.model.model_dump(mode="json")
+    key = stream(seed, "initialisation", section)
+    match spec.model:
+        case MlpModel() as model:
+            weights, biases = mlp_weights(key, model, bias_scale=0.0)
+            start: BuiltIn = mlp(model, weights, biases)
+        case DeepLinearModel() as model:
+            start = deep_linear(random_weights(key, model.widths))
+        case _:
+            raise TypeError(f"a {spec.model.kind} model is not trained")
+    arrays = {name: jnp.asarray(array) for name, array in data.items()}
+    order = stream(seed, "training", spec.train.model_dump(mode="json"))
+    return train(start, arrays, built_in_loss(spec)[0], spec.train, order)
+
+
+def constructed_minimum(spec: TargetSpec, seed: int, data: dict[str, np.ndarray]) -> BuiltIn:
+    """The built-in model at its known minimum: the teacher's parameters, or 0 where the model is its own loss."""
+    section = spec.model.model_dump(mode="json")
+    match spec.model, spec.data:
+        case QuadraticModel() as model, _:
+            size = len(model.curvatures)
+            rotation = (
+                orthogonal(stream(seed, "rotation", section), size).astype(np.float32) if model.rotation else None
+            )
+            return quadratic(model, rotation)
+        case NormalCrossingModel() as model, _:
+            return blank(model)
+        case DeepLinearModel() as model, TeacherData(rank=int(rank)) as teaching:
+            keys = data_keys(seed, teaching, model.widths[0], model.widths[-1])
+            gauge = stream(seed, "gauge", section, teaching.model_dump(mode="json"))
+            return deep_linear(most_singular_weights(keys.teacher, gauge, model.widths, rank))
+        case MlpModel() as model, TeacherData() as teaching:
+            keys = data_keys(seed, teaching, model.widths[0], model.widths[-1])
+            return teacher(model, teaching, keys, data["x"])
+    raise TypeError(f"a {spec.model.kind} model has no constructed minimum with these data")
+
+
+def copy_code(row: TargetRow, code: Path | None, to: Path) -> None:
+    """Copy a python model's files, which must be those that were planned.
+
+    Raises:
+        UserError: when one is missing or differs from the plan.
+    """
+    if code is None:
+        raise UserError(f"{row.name}: a python model needs its files; give their folder with --code")
+    for name, digest in row.files.items():
+        source = code / name
+        if not source.is_file():
+            raise UserError(f"{source}: missing; give with --code the folder of the target's files that plan wrote")
+        if file_digest(source) != digest:
+            raise UserError(f"{source}: differs from the file that was planned; start the pipeline again")
+        (to / name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(source, to / name)
+
+
+def write_arrays(folder: Path, model: Any, data: dict[str, np.ndarray]) -> None:
+    """Write data.npz, params.eqx and static.eqx in their stored dtypes."""
+    _, parameters, constants = take_apart(model)
+    np.savez(folder / "data.npz", allow_pickle=False, **data)
+    eqx.tree_serialise_leaves(folder / "params.eqx", parameters)
+    eqx.tree_serialise_leaves(folder / "static.eqx", constants)
+
+
+def describe(
+    row: TargetRow,
+    folder: Path,
+    target: LoadedTarget,
+    likelihood: Likelihood,
+    scale: float | None,
+    training: TrainingRecord | None,
+    began: float,
+) -> TargetRecord:
+    """target.json for the files in `folder`, which `target` was loaded from.
+
+    Raises:
+        UserError: when the loss at w* or its gradient is not finite.
+    """
+    loss, gradient_norm = loss_and_gradient_norm(target)
+    if not (math.isfinite(loss) and math.isfinite(gradient_norm)):
+        raise UserError(
+            f"{row.name}: at w* the loss is {loss} and its gradient's norm {gradient_norm}; both must be finite numbers"
+        )
+    return TargetRecord(
+        id=row.id,
+        name=row.name,
+        spec=row.spec,
+        seed=row.seed,
+        likelihood=likelihood,
+        scale=scale,
+        n=target.n,
+        d=target.d,
+        loss_at_w_star=loss,
+        gradient_norm=gradient_norm,
+        training=training,
+        truth=truth_for(row.spec),
+        versions={"python": platform.python_version(), **{package: version(package) for package in PACKAGES}},
+        seconds=time.perf_counter() - began,
+        code=row.code,
+        checksums={
+            str(file.relative_to(folder)): file_digest(file) for file in sorted(folder.rglob("*")) if file.is_file()
+        },
+    )
+
+
+@eqx.filter_jit
+def losses_and_gradient(target: LoadedTarget) -> tuple[jax.Array, jax.Array]:
+    """The losses of all rows at w*, and the gradient of their mean."""
+
+    def mean(w: jax.Array) -> tuple[jax.Array, jax.Array]:
+        losses = target.losses(w, target.data)
+        return jnp.mean(losses), losses
+
+    gradient, losses = jax.grad(mean, has_aux=True)(target.w_star)
+    return losses, gradient
+
+
+def loss_and_gradient_norm(target: LoadedTarget) -> tuple[float, float]:
+    """L_n(w*) in nats per datum and ‖∇L_n(w*)‖₂; sums are taken in float64."""
+    losses, gradient = losses_and_gradient(target)
+    return float(np.mean(np.asarray(losses, np.float64))), float(np.linalg.norm(np.asarray(gradient, np.float64)))

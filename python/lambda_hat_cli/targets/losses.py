@@ -1,0 +1,58 @@
+"""The loss per datum, in nats: callables `loss(model, data) -> (rows,)` that work on any subset of the rows."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+from lambda_hat_cli.experiment.schema import DigitsData, TargetSpec, TeacherData
+
+Data = dict[str, Array]
+Loss = Callable[[Any, Data], Float[Array, " rows"]]
+Likelihood = Literal["gaussian", "categorical", "own", "custom"]
+
+
+@dataclass(frozen=True)
+class GaussianLoss:
+    """‖y − f(x)‖²/(2σ²), the negative log-likelihood up to its constant; x (rows, inputs), y (rows, outputs)."""
+
+    scale: float
+
+    def __call__(self, model: Any, data: Data) -> Float[Array, " rows"]:
+        """The loss of every row."""
+        residual = model(data["x"].T) - data["y"].T
+        return jnp.sum(residual**2, axis=0) / (2.0 * self.scale**2)
+
+
+@dataclass(frozen=True)
+class CategoricalLoss:
+    """Cross-entropy −log softmax(f(x))_y; x (rows, inputs), y (rows,) integer classes."""
+
+    def __call__(self, model: Any, data: Data) -> Float[Array, " rows"]:
+        """The loss of every row."""
+        log_probabilities = jax.nn.log_softmax(model(data["x"].T), axis=0)
+        return -jnp.take_along_axis(log_probabilities, data["y"][None, :], axis=0)[0]
+
+
+@dataclass(frozen=True)
+class OwnLoss:
+    """For a model that is its own loss: K(w) as the one row of no data."""
+
+    def __call__(self, model: Any, data: Data) -> Float[Array, " 1"]:
+        """K(w), shape (1,)."""
+        del data
+        return model.value()[None]
+
+
+def built_in_loss(spec: TargetSpec) -> tuple[Loss, Likelihood, float | None]:
+    """The loss of a built-in target, its likelihood's name and σ where it has one."""
+    match spec.data:
+        case TeacherData(noise=noise):
+            return GaussianLoss(noise.scale), "gaussian", noise.scale
+        case DigitsData():
+            return CategoricalLoss(), "categorical", None
+        case _:
+            return OwnLoss(), "own", None

@@ -1,0 +1,64 @@
+"""Where parameters come from: random initialisations, teachers, and the constructed minima of `at: truth`."""
+
+import jax
+import numpy as np
+from jaxtyping import Float32, PRNGKeyArray
+
+from lambda_hat_cli.experiment.schema import MlpModel
+from lambda_hat_cli.targets.models import weight_shapes
+from lambda_hat_cli.targets.randomness import frame, normal, orthogonal
+
+Matrix = Float32[np.ndarray, "outputs inputs"]
+Vector = Float32[np.ndarray, " outputs"]
+
+# Keeps the variance of activations from layer to layer (He et al. 2015, eq. 10; 5/3 for tanh as in common use).
+GAINS = {"tanh": 5 / 3, "relu": np.sqrt(2), "gelu": np.sqrt(2), "identity": 1.0}
+
+
+def random_weights(key: PRNGKeyArray, widths: tuple[int, ...], gain: float = 1.0) -> list[Matrix]:
+    """Weights N(0, gain²/inputs) for every layer but the last, whose gain is 1."""
+    shapes = weight_shapes(widths)
+    gains = [gain] * (len(shapes) - 1) + [1.0]
+    return [
+        (normal(of_layer, shape) * (layer_gain / np.sqrt(shape[1]))).astype(np.float32)
+        for of_layer, shape, layer_gain in zip(jax.random.split(key, len(shapes)), shapes, gains, strict=True)
+    ]
+
+
+def mlp_weights(key: PRNGKeyArray, spec: MlpModel, bias_scale: float) -> tuple[list[Matrix], list[Vector]]:
+    """Weights with the activation's gain and biases N(0, bias_scale²)."""
+    of_weights, of_biases = jax.random.split(key)
+    weights = random_weights(of_weights, spec.widths, GAINS[spec.activation])
+    keys = jax.random.split(of_biases, len(weights))
+    biases = [
+        np.float32(bias_scale) * normal(of_layer, (len(weight),))
+        for of_layer, weight in zip(keys, weights, strict=True)
+    ]
+    return weights, biases
+
+
+def teacher_frames(key: PRNGKeyArray, outputs: int, inputs: int, rank: int) -> tuple[np.ndarray, np.ndarray]:
+    """U (outputs, rank) and V (inputs, rank) with orthonormal columns, float64."""
+    of_outputs, of_inputs = jax.random.split(key)
+    return frame(of_outputs, outputs, rank), frame(of_inputs, inputs, rank)
+
+
+def teacher_matrix(key: PRNGKeyArray, outputs: int, inputs: int, rank: int) -> Matrix:
+    """U Vᵀ: a random matrix of this rank whose singular values are 1."""
+    left, right = teacher_frames(key, outputs, inputs, rank)
+    return (left @ right.T).astype(np.float32)
+
+
+def most_singular_weights(
+    of_teacher: PRNGKeyArray, of_gauge: PRNGKeyArray, widths: tuple[int, ...], rank: int
+) -> list[Matrix]:
+    """Layers Q_l [I_r 0; 0 0] Q_{l−1}ᵀ with orthogonal Q_l, whose product is the teacher's matrix.
+
+    Every layer has the product's rank, the least possible, so this is the most singular point of the set of true
+    parameters and carries the model's learning coefficient (Aoyagi 2024, Neural Networks 172:106132, Theorem 1).
+    """
+    outer, inner = teacher_frames(of_teacher, widths[-1], widths[0], rank)
+    keys = jax.random.split(of_gauge, len(widths))
+    between = [orthogonal(key, width)[:, :rank] for key, width in zip(keys[1:-1], widths[1:-1], strict=True)]
+    frames = [inner, *between, outer]
+    return [(above @ below.T).astype(np.float32) for below, above in zip(frames[:-1], frames[1:], strict=True)]

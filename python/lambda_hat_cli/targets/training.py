@@ -1,0 +1,89 @@
+"""w* by training: Adam, SGD or AdamW on mini-batches, with the loss over all rows recorded along the way."""
+
+import time
+from typing import NamedTuple
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from jaxtyping import Array, Float, Int, PRNGKeyArray, PyTree
+
+from lambda_hat_cli.artifacts.target import TrainingRecord
+from lambda_hat_cli.errors import UserError
+from lambda_hat_cli.experiment.schema import Training
+from lambda_hat_cli.targets.losses import Data, Loss
+from lambda_hat_cli.targets.skeleton import is_parameter
+
+RECORDS = 100
+
+OPTIMIZERS = {"adam": optax.adam, "sgd": optax.sgd, "adamw": optax.adamw}
+
+
+class Progress(NamedTuple):
+    """What training carries from step to step; `order` is the present epoch's permutation of the rows."""
+
+    parameters: PyTree
+    optimizer: optax.OptState
+    order: Int[Array, " rows"]
+
+
+def train(
+    model: PyTree, data: Data, loss: Loss, settings: Training, key: PRNGKeyArray
+) -> tuple[PyTree, TrainingRecord]:
+    """Minimise the mean loss over the rows from `model` onwards.
+
+    Each epoch visits the rows in a fresh random order and drops what does not fill a batch; a batch of more rows than
+    there are is the full data.
+
+    Returns:
+        The trained model, and the loss over all rows at about 100 evenly spaced steps, the first and last included.
+
+    Raises:
+        UserError: when the loss stops being a finite number.
+    """
+    began = time.perf_counter()
+    rows = len(next(iter(data.values())))
+    batch = rows if settings.batch_size == "full" else min(settings.batch_size, rows)
+    parameters, rest = eqx.partition(model, is_parameter)
+    optimizer = OPTIMIZERS[settings.optimizer](settings.learning_rate)
+
+    def mean_loss(parameters: PyTree, data: Data) -> Float[Array, ""]:
+        return jnp.mean(loss(eqx.combine(parameters, rest), data))
+
+    def one_step(step: Int[Array, ""], progress: Progress, data: Data, key: PRNGKeyArray) -> Progress:
+        epoch, place = jnp.divmod(step, rows // batch)
+        order, taken = progress.order, data
+        if batch < rows:
+            order = jax.lax.cond(
+                place == 0, lambda: jax.random.permutation(jax.random.fold_in(key, epoch), order), lambda: order
+            )
+            taken = jax.tree.map(lambda array: array[jax.lax.dynamic_slice(order, (place * batch,), (batch,))], data)
+        gradient = jax.grad(mean_loss)(progress.parameters, taken)
+        updates, state = optimizer.update(gradient, progress.optimizer, progress.parameters)
+        return Progress(optax.apply_updates(progress.parameters, updates), state, order)
+
+    @jax.jit
+    def advance(progress: Progress, data: Data, key: PRNGKeyArray, start: Array, stop: Array) -> Progress:
+        return jax.lax.fori_loop(start, stop, lambda step, now: one_step(step, now, data, key), progress)
+
+    full_loss = jax.jit(mean_loss)
+    progress = Progress(parameters, optimizer.init(parameters), jnp.arange(rows, dtype=np.int32))
+    recorded = sorted({int(step) for step in np.linspace(0, settings.steps, RECORDS + 1).round()})
+    losses = [float(full_loss(parameters, data))]
+    for start, stop in zip(recorded[:-1], recorded[1:], strict=True):
+        progress = advance(progress, data, key, np.int32(start), np.int32(stop))
+        losses.append(float(full_loss(progress.parameters, data)))
+        if not np.isfinite(losses[-1]):
+            raise UserError(
+                f"training diverged: the loss is {losses[-1]} after step {stop}; "
+                f"give a smaller train.learning_rate than {settings.learning_rate:g}"
+            )
+    record = TrainingRecord(
+        steps=settings.steps,
+        seconds=time.perf_counter() - began,
+        recorded_steps=tuple(recorded),
+        losses=tuple(losses),
+    )
+    return eqx.combine(progress.parameters, rest), record
