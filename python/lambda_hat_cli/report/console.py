@@ -1,0 +1,96 @@
+"""The table of estimates as plain text, for the end of a run on a terminal."""
+
+import textwrap
+import unicodedata
+from collections.abc import Iterable
+
+from lambda_hat_cli.report import numbers
+from lambda_hat_cli.report.collect import OUTCOMES, Collection, PlannedRun
+from lambda_hat_cli.report.groups import groups, run_label
+from lambda_hat_cli.report.results import ResultRow, result_row
+
+WIDTH = 120
+_HEADERS = ("", "λ̂ ± half width", "exact at t", "limit λ", "verdict", "minimum", "gradients", "seconds")
+_FIRST_COLUMN = 32
+_RIGHT = frozenset({6, 7})
+
+
+def table(collection: Collection) -> str:
+    """The estimates, one block for each target with its n, d, β and γ, and below them why runs have no number.
+
+    Returns:
+        Lines of at most 120 columns, ending in a newline.
+    """
+    name = collection.plan.experiment.name
+    blocks = [
+        (_heading(result_row(name, group.runs[0])), [(run, result_row(name, run)) for run in group.runs])
+        for group in groups(collection)
+    ]
+    cells = {run.row.id: _cells(run, result) for _, members in blocks for run, result in members}
+    widths = [max(map(_width, column)) for column in zip(_HEADERS, *cells.values(), strict=True)]
+    lines = [_line(_HEADERS, widths), "─" * min(WIDTH, sum(widths) + 2 * (len(widths) - 1))]
+    for heading, members in blocks:
+        lines += [heading, *(_line(cells[run.row.id], widths) for run, _ in members)]
+    lines += ["", summary(collection), *_explanations(collection)]
+    return "\n".join(line.rstrip() for line in lines) + "\n"
+
+
+def summary(collection: Collection) -> str:
+    """`12 runs: 8 reliable, 2 uncertain, 1 invalid, 1 failed, 0 missing`."""
+    counts = ", ".join(f"{collection.count(outcome)} {outcome}" for outcome in OUTCOMES)
+    total = len(collection.runs)
+    return f"{total} run{'' if total == 1 else 's'}: {counts}"
+
+
+def _heading(result: ResultRow) -> str:
+    """The target and what λ̂ is a function of."""
+    settings = ", ".join(
+        f"{symbol} = {numbers.significant(value)}"
+        for symbol, value in (("n", result.n), ("d", result.d), ("β", result.beta), ("γ", result.gamma))
+    )
+    return f"{_clipped(result.target, WIDTH - 60)} ({result.target_kind}; {settings})"
+
+
+def _cells(run: PlannedRun, result: ResultRow) -> tuple[str, ...]:
+    return (
+        "  " + _clipped(run_label(run), _FIRST_COLUMN - 2),
+        numbers.estimate(result.llc, result.llc_low, result.llc_high),
+        numbers.with_error(result.finite_t_value, result.finite_t_se),
+        numbers.significant(result.truth),
+        run.outcome,
+        _minimum(result),
+        numbers.count(result.gradients),
+        numbers.seconds(result.seconds_total),
+    )
+
+
+def _minimum(result: ResultRow) -> str:
+    if result.minimum is None:
+        return numbers.UNKNOWN
+    return "at" if result.minimum == "at_minimum" else f"above, δ {numbers.significant(result.delta, 2)}"
+
+
+def _explanations(collection: Collection) -> Iterable[str]:
+    """Why runs have no number, each wrapped to the width; nothing where all have one."""
+    concerned = [run for run in collection.runs if run.outcome not in ("reliable", "uncertain")]
+    for run in concerned:
+        reason = " ".join(" ".join(run.reasons).split())
+        text = f"{run.row.target} / {run_label(run)}: {run.outcome}: {reason}"
+        yield textwrap.fill(textwrap.shorten(text, 4 * WIDTH, placeholder=" …"), WIDTH, subsequent_indent="    ")
+
+
+def _clipped(text: str, width: int) -> str:
+    return text if len(text) <= width else text[: width - 1] + "…"
+
+
+def _width(text: str) -> int:
+    """Columns on a terminal: combining marks, as in λ̂, take none."""
+    return sum(not unicodedata.combining(character) for character in text)
+
+
+def _line(cells: Iterable[str], widths: list[int]) -> str:
+    padded = []
+    for column, (cell, width) in enumerate(zip(cells, widths, strict=True)):
+        space = " " * (width - _width(cell))
+        padded.append(space + cell if column in _RIGHT else cell + space)
+    return "  ".join(padded)

@@ -1,0 +1,202 @@
+"""The page a person reads: one HTML file with every planned run, its number, its verdict and why."""
+
+import base64
+from collections import defaultdict
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+from lambda_hat_cli.report import numbers
+from lambda_hat_cli.report.collect import OUTCOMES, Collection, Outcome, PlannedRun, PlannedTarget
+from lambda_hat_cli.report.console import summary
+from lambda_hat_cli.report.groups import Group, groups, run_label
+from lambda_hat_cli.report.results import ResultRow, result_row
+
+EMBED_UP_TO_RUNS = 60
+"""Beyond this many runs the page links its pictures, because it would grow to tens of megabytes."""
+
+_TEMPLATES = Path(__file__).parent / "templates"
+_NETWORKS = ("mlp", "deep_linear", "python")
+_MEANINGS: dict[Outcome, str] = {
+    "reliable": "converged to tolerance with every check passed",
+    "uncertain": "a number with a stated reservation",
+    "invalid": "a result without a number to use",
+    "failed": "stopped with an error",
+    "missing": "left nothing",
+}
+_CAPTIONS = {
+    "trace": "trace of tK by chain",
+    "rank_energy": "rank and energy plots",
+    "llc_convergence": "λ̂ and its interval over gradients",
+}
+
+
+@dataclass(frozen=True)
+class Picture:
+    """An image of the page: `source` is a data URI or a relative link."""
+
+    source: str
+    alt: str
+
+
+@dataclass(frozen=True)
+class RunView:
+    """A run as the template shows it."""
+
+    run: PlannedRun
+    label: str
+    result: ResultRow
+    pictures: tuple[Picture, ...]
+    note: str | None
+
+
+@dataclass(frozen=True)
+class GroupView:
+    """The runs of one (target, β, γ); `first` carries what they share."""
+
+    first: ResultRow
+    finite_t: ResultRow | None
+    runs: tuple[RunView, ...]
+    picture: Picture
+
+
+@dataclass(frozen=True)
+class TargetView:
+    """A target, its specification as YAML, and its groups."""
+
+    target: PlannedTarget
+    spec: str
+    groups: tuple[GroupView, ...]
+
+
+def page(collection: Collection, overview: Path, pictures: Path) -> str:
+    """The page as HTML text.
+
+    Args:
+        collection: every planned target and run.
+        overview: the overview picture, beside which the page will lie.
+        pictures: the folder of the combined pictures, beside it.
+    """
+    embed = len(collection.runs) <= EMBED_UP_TO_RUNS
+    name = collection.plan.experiment.name
+    by_target: dict[str, list[GroupView]] = defaultdict(list)
+    for group in groups(collection):
+        by_target[group.target.row.id].append(_group_view(name, group, pictures, embed))
+    environment = Environment(
+        loader=FileSystemLoader(_TEMPLATES),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters |= {
+        "significant": numbers.significant,
+        "percent": numbers.percent,
+        "count": numbers.count,
+        "seconds": numbers.seconds,
+    }
+    return environment.get_template("report.html.j2").render(
+        numbers=numbers,
+        name=name,
+        source=collection.plan.source,
+        changes=collection.plan.set,
+        summary=summary(collection),
+        outcomes=[(outcome, collection.count(outcome), _MEANINGS[outcome]) for outcome in OUTCOMES],
+        overview=_picture(overview, overview.name, f"λ̂ over gradients for all targets of {name}", embed=True),
+        targets=[
+            TargetView(
+                target,
+                _as_yaml(target.row.spec.model_dump(mode="json", exclude_none=True)),
+                tuple(by_target[target.row.id]),
+            )
+            for target in collection.targets
+        ],
+        stray=collection.stray,
+        versions=_versions(collection),
+        machines=_machines(collection.runs),
+    )
+
+
+def _group_view(experiment: str, group: Group, pictures: Path, embed: bool) -> GroupView:
+    runs = tuple(_run_view(experiment, run, embed) for run in group.runs)
+    first = runs[0].result
+    alt = f"λ̂ over gradients of all samplers on {first.target}"
+    return GroupView(
+        first=first,
+        finite_t=next((view.result for view in runs if view.result.finite_t_value is not None), None),
+        runs=runs,
+        picture=_picture(pictures / group.picture, f"{pictures.name}/{group.picture}", alt, embed),
+    )
+
+
+def _run_view(experiment: str, run: PlannedRun, embed: bool) -> RunView:
+    return RunView(
+        run=run,
+        label=run_label(run),
+        result=result_row(experiment, run),
+        pictures=tuple(_run_pictures(run, embed)),
+        note=_note(run),
+    )
+
+
+def _run_pictures(run: PlannedRun, embed: bool) -> Iterable[Picture]:
+    """The run's pictures, the three of every analysis first."""
+    if run.analysis is None:
+        return
+    order = list(_CAPTIONS)
+    found = {file.stem: file for file in run.analysis.path.glob("*.png")}
+    for stem in sorted(found, key=lambda stem: (order.index(stem) if stem in order else len(order), stem)):
+        caption = _CAPTIONS.get(stem, stem.replace("_", " "))
+        link = f"../runs/{run.row.folder}/{stem}.png"
+        yield _picture(found[stem], link, f"{run.row.target}, {run_label(run)}: {caption}", embed)
+
+
+def _note(run: PlannedRun) -> str | None:
+    """What to think of a verdict that is the usual one."""
+    if run.outcome == "invalid" and run.row.settings.kind == "vi" and run.row.target_kind in _NETWORKS:
+        return (
+            "This is the usual outcome for a network: the variational family does not cover its local posterior, the "
+            "importance weights show it, and so no number is given. Take the number of another sampler."
+        )
+    return None
+
+
+def _picture(file: Path, link: str, alt: str, embed: bool) -> Picture:
+    """The picture within the page, or a relative link to it."""
+    if not embed:
+        return Picture(link, alt)
+    return Picture(f"data:image/png;base64,{base64.b64encode(file.read_bytes()).decode('ascii')}", alt)
+
+
+def _as_yaml(value: Any) -> str:
+    return yaml.safe_dump(value, sort_keys=False, default_flow_style=None, allow_unicode=True, width=90)
+
+
+def _versions(collection: Collection) -> dict[str, list[str]]:
+    """Every version of each package that built a target or ran a sampler, by name."""
+    found: dict[str, set[str]] = defaultdict(set)
+    for target in collection.targets:
+        for package, version in (target.record.versions if target.record else {}).items():
+            found[package].add(version)
+    for run in collection.runs:
+        if run.analysis is not None:
+            environment = run.analysis.record.run.environment
+            found["python"].add(environment.python)
+            for package, version in environment.versions.items():
+                found[package].add(version)
+    return {package: sorted(found[package]) for package in sorted(found)}
+
+
+def _machines(runs: Iterable[PlannedRun]) -> list[str]:
+    """Precision, device and generator of random numbers that the samplers ran with, each combination once."""
+    environments = [run.analysis.record.run.environment for run in runs if run.analysis is not None]
+    lines = {
+        f"{e.precision} on {e.platform} ({e.device}), {e.threads} thread{'' if e.threads == 1 else 's'}, "
+        f"random numbers {e.prng_implementation}"
+        for e in environments
+    }
+    return sorted(lines)

@@ -1,0 +1,45 @@
+"""The summary folder: tables, combined pictures, the page and the counts that a pipeline's exit status comes from."""
+
+import json
+from pathlib import Path
+
+from lambda_hat_cli.artifacts.store import write_text
+from lambda_hat_cli.figures.combined import draw_overview, draw_panel
+from lambda_hat_cli.report.collect import Collection
+from lambda_hat_cli.report.console import table
+from lambda_hat_cli.report.groups import groups, panel, samplers
+from lambda_hat_cli.report.page import page
+from lambda_hat_cli.report.results import result_rows, write_csv, write_parquet
+
+OVERVIEW = "llc_convergence_combined.png"
+PICTURES = "llc_convergence"
+
+
+def write_summary(folder: Path, collection: Collection) -> None:
+    """Fill an existing, empty folder with everything that is said about the experiment as a whole.
+
+    Raises:
+        UserError: when an analysis folder's table of convergence cannot be read.
+    """
+    rows = result_rows(collection)
+    write_csv(folder / "results.csv", rows)
+    write_parquet(folder / "results.parquet", rows)
+    write_text(folder / "results.txt", table(collection))
+    write_text(folder / "counts.json", json.dumps(counts(collection), indent=2) + "\n")
+    _draw_pictures(folder, collection)
+    write_text(folder / "report.html", page(collection, folder / OVERVIEW, folder / PICTURES))
+
+
+def counts(collection: Collection) -> dict[str, int]:
+    """How many runs were planned, came to an end, failed, and left nothing."""
+    planned, failed, missing = len(collection.runs), collection.count("failed"), collection.count("missing")
+    return {"planned": planned, "completed": planned - failed - missing, "failed": failed, "missing": missing}
+
+
+def _draw_pictures(folder: Path, collection: Collection) -> None:
+    every, names = groups(collection), samplers(collection)
+    panels = [panel(collection, group) for group in every]
+    draw_overview(panels, names, folder / OVERVIEW)
+    (folder / PICTURES).mkdir()
+    for group, shown in zip(every, panels, strict=True):
+        draw_panel(shown, names, folder / PICTURES / group.picture)
