@@ -1,4 +1,4 @@
-"""One precision and one set of thread limits for the whole suite, set before JAX is imported; and what tests of real programs need.
+"""One precision and one set of thread limits, set before JAX is imported; what tests of real programs need.
 
 A test that is marked nextflow, slurm or container is skipped where that program cannot run, with the reason. With CI
 set in the environment it fails instead: a skipped test must not pass for a tested one.

@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 
 import pytest
+
 from cluster.throwaway_slurm import throwaway_slurm
 
 

@@ -53,7 +53,11 @@ def test_every_sampler_gave_an_estimate(on_slurm: list[dict[str, str]]) -> None:
 
 def test_slurm_ran_the_tasks(on_slurm: list[dict[str, str]], slurm: dict[str, str]) -> None:
     told = subprocess.run(
-        ["squeue", "--noheader", "--states=all", "--format=%j %T"], env=slurm, capture_output=True, text=True, check=True
+        ["squeue", "--noheader", "--states=all", "--format=%j %T"],
+        env=slurm,
+        capture_output=True,
+        text=True,
+        check=True,
     )
     finished = [name for name, state in (line.split() for line in told.stdout.splitlines()) if state == "COMPLETED"]
     for stage in ("PLAN", "BUILD_TARGET", "SAMPLE_FLOAT64", "SAMPLE_FLOAT32", "ANALYZE", "REPORT"):

@@ -73,7 +73,7 @@ ConstrainCores=no
 """
 
 
-class ClusterFailure(RuntimeError):
+class ClusterError(RuntimeError):
     """The cluster did not come up; the message ends with what its logs say."""
 
 
@@ -152,7 +152,7 @@ def wait_until_up(environment: Mapping[str, str], daemons: list[subprocess.Popen
         if time.monotonic() > deadline or any(process.poll() is not None for process in daemons):
             logs = sorted((folder / "log").iterdir())
             ends = "\n".join(f"{log.name}: {log.read_text(errors='replace')[-600:]}" for log in logs)
-            raise ClusterFailure(f"{nodes_up(environment)} of {len(NODES)} SLURM nodes came up\n{ends}")
+            raise ClusterError(f"{nodes_up(environment)} of {len(NODES)} SLURM nodes came up\n{ends}")
         time.sleep(0.1)
 
 
