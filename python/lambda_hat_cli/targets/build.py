@@ -30,13 +30,14 @@ from lambda_hat_cli.targets.data import data_keys, make_data, teacher
 from lambda_hat_cli.targets.load import CODE, LoadedTarget, load_artifacts
 from lambda_hat_cli.targets.losses import Likelihood, built_in_loss
 from lambda_hat_cli.targets.models import BuiltIn, blank, deep_linear, mlp, quadratic
-from lambda_hat_cli.targets.randomness import orthogonal, stream
+from lambda_hat_cli.targets.randomness import frame, stream
 from lambda_hat_cli.targets.skeleton import stored, take_apart
 from lambda_hat_cli.targets.starts import mlp_weights, most_singular_weights, random_weights
 from lambda_hat_cli.targets.training import train
-from lambda_hat_cli.targets.user import checked_losses, user_target
+from lambda_hat_cli.targets.user import check_losses, user_target
 from lambda_hat_cli.truth.assign import truth_for
 
+CUSTOM: Likelihood = "custom"
 PACKAGES = ("equinox", "jax", "jaxlib", "numpy", "optax", "scikit-learn")
 
 
@@ -58,11 +59,8 @@ def build_target(row: TargetRow, out: Path, code: Path | None) -> None:
     with new_folder(out) as folder:
         if isinstance(row.spec.model, PythonModel):
             copy_code(row, code, folder / CODE)
-            user = user_target(folder / CODE, row.spec.model)
-            model, training = user.model, None
-            data = {name: stored(array, f"data[{name!r}]") for name, array in user.data.items()}
-            checked_losses(user, data, row.spec.model)
-            likelihood, scale = "custom", None
+            model, data = user_arrays(folder / CODE, row.spec.model)
+            training, likelihood, scale = None, CUSTOM, None
         else:
             data = make_data(row.spec, row.seed)
             model, training = make_model(row.spec, row.seed, data)
@@ -70,6 +68,22 @@ def build_target(row: TargetRow, out: Path, code: Path | None) -> None:
         write_arrays(folder, model, data)
         target = load_artifacts(folder, row.spec, data, jax.dtypes.canonicalize_dtype(np.float64))
         write_record(folder / "target.json", describe(row, folder, target, likelihood, scale, training, began))
+
+
+def user_arrays(code: Path, spec: PythonModel) -> tuple[Any, dict[str, np.ndarray]]:
+    """A user's model at w* and their data as they are stored, after a trial of their loss.
+
+    Raises:
+        UserError: for every mistake in the user's file, with the place.
+    """
+    user = user_target(code, spec)
+    try:
+        data = {name: stored(array, f'data["{name}"]') for name, array in user.data.items()}
+        take_apart(user.model)
+    except UserError as error:
+        raise UserError(f"{spec.file}: {error}") from error
+    check_losses(user, data, code, spec.file)
+    return user.model, data
 
 
 def make_model(spec: TargetSpec, seed: int, data: dict[str, np.ndarray]) -> tuple[BuiltIn, TrainingRecord | None]:
@@ -98,7 +112,7 @@ def constructed_minimum(spec: TargetSpec, seed: int, data: dict[str, np.ndarray]
         case QuadraticModel() as model, _:
             size = len(model.curvatures)
             rotation = (
-                orthogonal(stream(seed, "rotation", section), size).astype(np.float32) if model.rotation else None
+                frame(stream(seed, "rotation", section), size, size).astype(np.float32) if model.rotation else None
             )
             return quadratic(model, rotation)
         case NormalCrossingModel() as model, _:

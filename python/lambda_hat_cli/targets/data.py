@@ -98,7 +98,7 @@ def teacher(model: MlpModel | DeepLinearModel, data: TeacherData, keys: DataKeys
 
 
 def draw_inputs(key: PRNGKeyArray, inputs: Inputs, n: int, width: int) -> Rows:
-    """n rows of inputs of the given kind."""
+    """Rows of inputs of the given kind, (n, width)."""
     match inputs:
         case GaussianInputs():
             return normal(key, (n, width))

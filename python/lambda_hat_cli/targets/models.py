@@ -1,4 +1,4 @@
-"""The built-in models as Equinox modules; what a JAX array holds is a parameter, what a NumPy array holds is a constant.
+"""The built-in models as Equinox modules: JAX arrays are their parameters, NumPy arrays their constants.
 
 Batches are feature-major, (features, rows): W @ h on full batches is then faster than h @ Wᵀ on rows.
 """

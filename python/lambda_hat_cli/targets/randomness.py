@@ -1,11 +1,10 @@
-"""Independent random streams: a key for each purpose from the row's seed and the sections that the purpose depends on."""
-
-import hashlib
-import json
+"""Independent random streams: a key for each purpose, from the row's seed and what the purpose depends on."""
 
 import jax
 import numpy as np
-from jaxtyping import Array, Float32, PRNGKeyArray
+from jaxtyping import Float32, PRNGKeyArray
+
+from lambda_hat_cli.experiment.identity import digest
 
 
 def stream(seed: int, purpose: str, *sections: object) -> PRNGKeyArray:
@@ -16,8 +15,8 @@ def stream(seed: int, purpose: str, *sections: object) -> PRNGKeyArray:
         purpose: name of the stream.
         sections: canonical content (of JSON types) that the stream depends on.
     """
-    digest = hashlib.sha256(json.dumps([purpose, *sections], sort_keys=True, separators=(",", ":")).encode()).digest()
-    words = [seed & 0xFFFFFFFF, seed >> 32, *np.frombuffer(digest, "<u4")]
+    words_of_content = np.frombuffer(bytes.fromhex(digest([purpose, *sections])), "<u4")
+    words = [seed & 0xFFFFFFFF, seed >> 32, *words_of_content]
     key = jax.random.key(0, impl="threefry2x32")
     for word in words:
         key = jax.random.fold_in(key, np.uint32(word))
@@ -29,13 +28,11 @@ def normal(key: PRNGKeyArray, shape: tuple[int, ...]) -> Float32[np.ndarray, "..
     return np.asarray(jax.random.normal(key, shape, np.float32))
 
 
-def orthogonal(key: PRNGKeyArray, size: int) -> np.ndarray:
-    """A uniformly distributed orthogonal matrix, float64, by the QR decomposition of a Gaussian (Mezzadri 2007)."""
-    q, r = np.linalg.qr(normal(key, (size, size)).astype(np.float64))
-    signs: Array | np.ndarray = np.where(np.diag(r) < 0, -1.0, 1.0)
-    return q * signs
-
-
 def frame(key: PRNGKeyArray, size: int, columns: int) -> np.ndarray:
-    """The first columns of a uniformly distributed orthogonal matrix, float64."""
-    return orthogonal(key, size)[:, :columns]
+    """Orthonormal columns, (size, columns) float64, uniformly distributed: the first of an orthogonal matrix.
+
+    By the QR decomposition of a Gaussian with the signs of Mezzadri (2007), "How to generate random matrices from the
+    classical compact groups", section 5.
+    """
+    q, r = np.linalg.qr(normal(key, (size, columns)).astype(np.float64))
+    return q * np.where(np.diag(r) < 0, -1.0, 1.0)

@@ -1,12 +1,14 @@
 """Where parameters come from: random initialisations, teachers, and the constructed minima of `at: truth`."""
 
+from itertools import pairwise
+
 import jax
 import numpy as np
 from jaxtyping import Float32, PRNGKeyArray
 
 from lambda_hat_cli.experiment.schema import MlpModel
 from lambda_hat_cli.targets.models import weight_shapes
-from lambda_hat_cli.targets.randomness import frame, normal, orthogonal
+from lambda_hat_cli.targets.randomness import frame, normal
 
 Matrix = Float32[np.ndarray, "outputs inputs"]
 Vector = Float32[np.ndarray, " outputs"]
@@ -59,6 +61,6 @@ def most_singular_weights(
     """
     outer, inner = teacher_frames(of_teacher, widths[-1], widths[0], rank)
     keys = jax.random.split(of_gauge, len(widths))
-    between = [orthogonal(key, width)[:, :rank] for key, width in zip(keys[1:-1], widths[1:-1], strict=True)]
+    between = [frame(key, width, rank) for key, width in zip(keys[1:-1], widths[1:-1], strict=True)]
     frames = [inner, *between, outer]
-    return [(above @ below.T).astype(np.float32) for below, above in zip(frames[:-1], frames[1:], strict=True)]
+    return [(above @ below.T).astype(np.float32) for below, above in pairwise(frames)]

@@ -1,6 +1,7 @@
 """w* by training: Adam, SGD or AdamW on mini-batches, with the loss over all rows recorded along the way."""
 
 import time
+from itertools import pairwise
 from typing import NamedTuple
 
 import equinox as eqx
@@ -72,7 +73,7 @@ def train(
     progress = Progress(parameters, optimizer.init(parameters), jnp.arange(rows, dtype=np.int32))
     recorded = sorted({int(step) for step in np.linspace(0, settings.steps, RECORDS + 1).round()})
     losses = [float(full_loss(parameters, data))]
-    for start, stop in zip(recorded[:-1], recorded[1:], strict=True):
+    for start, stop in pairwise(recorded):
         progress = advance(progress, data, key, np.int32(start), np.int32(stop))
         losses.append(float(full_loss(progress.parameters, data)))
         if not np.isfinite(losses[-1]):

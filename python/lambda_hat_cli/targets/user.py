@@ -1,10 +1,10 @@
 """A user's own target: their file is imported, their function called, and what it returns checked."""
 
 import importlib.util
-import inspect
 import sys
 import traceback
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
@@ -37,75 +37,63 @@ class UserTarget:
 
 
 def user_target(code: Path, spec: PythonModel) -> UserTarget:
-    """Call the user's function from the copied code and check the form of what it returns.
+    """Call the user's function from the copied files and check the form of what it returns.
 
     Args:
-        code: the folder that holds the file and the modules it imports.
+        code: the folder that `spec.file` is relative to.
         spec: names the file, the function and its arguments.
 
     Raises:
         UserError: for every mistake in the user's file, with the place.
     """
-    file = code / Path(spec.file).name
-    module = import_file(file)
+    module = import_file(code, spec.file)
     function = getattr(module, spec.function, None)
     if not callable(function):
         public = [name for name, value in vars(module).items() if callable(value) and not name.startswith("_")]
         raise UserError(
-            f"{spec.file}: has no function {spec.function}{nearest(spec.function, public)}; "
-            "name it in model.function of the experiment file"
+            f'{spec.file}: has no function "{spec.function}"{nearest(spec.function, public)}; '
+            "define it, or give another name as model.function in the experiment file"
         )
-    with user_code(code, f"{spec.function}(**{spec.arguments})"):
+    with told_with_place(code, f"{spec.function}()"):
         returned = function(**spec.arguments)
-    return checked_return(returned, f"{spec.file}: {spec.function}")
+    return checked_return(returned, f"{spec.file}: {spec.function}()")
 
 
-def import_file(file: Path) -> ModuleType:
-    """Import a file by path, with the modules beside it importable by name.
+def import_file(code: Path, file: str) -> ModuleType:
+    """Import a user's file by path; the modules beside it can be imported by name, now and later.
 
     Raises:
         UserError: when it is missing or its import fails.
     """
-    if not file.is_file():
-        raise UserError(f"{file}: no such file; model.file names the Python file that makes the target")
-    if str(file.parent) not in sys.path:
-        sys.path.insert(0, str(file.parent))
-    source = importlib.util.spec_from_file_location(file.stem, file)
-    if source is None or source.loader is None:
-        raise UserError(f"{file}: is no Python file; model.file must end in .py")
+    path = code / file
+    source = importlib.util.spec_from_file_location(path.stem, path)
+    if not path.is_file() or source is None or source.loader is None:
+        raise UserError(f"{path}: no such Python file; model.file names the file that makes the target")
+    if str(path.parent) not in sys.path:
+        sys.path.insert(0, str(path.parent))
     module = importlib.util.module_from_spec(source)
-    with user_code(file.parent, "import"):
+    with told_with_place(code, "its import"):
         source.loader.exec_module(module)
     return module
 
 
-class user_code:  # noqa: N801 - used as a context manager
-    """Within it, whatever a user's code raises becomes a UserError that says where in their files."""
+@contextmanager
+def told_with_place(code: Path, doing: str) -> Iterator[None]:
+    """Whatever a user's code raises becomes a UserError that names the line in their files."""
+    try:
+        yield
+    except UserError:
+        raise
+    except Exception as error:
+        raise UserError(f"{_place(code, error)}: {doing} failed: {type(error).__name__}: {error}") from error
 
-    def __init__(self, code: Path, doing: str):
-        """`code` is the folder of the user's files, `doing` what was being done with them."""
-        self.code = code
-        self.doing = doing
 
-    def __enter__(self) -> None:
-        """Nothing to prepare."""
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: Any) -> None:
-        """Turn an exception into a UserError."""
-        if error is None or not isinstance(error, Exception) or isinstance(error, UserError):
-            return
-        raise UserError(f"{self.where(error)}: {self.doing} failed: {type(error).__name__}: {error}") from error
-
-    def where(self, error: Exception) -> str:
-        """The innermost line of the user's own files that the error passed through."""
-        if isinstance(error, SyntaxError) and error.filename:
-            return f"{Path(error.filename).name}, line {error.lineno}"
-        frames = [
-            frame
-            for frame in traceback.extract_tb(error.__traceback__)
-            if Path(frame.filename).is_relative_to(self.code)
-        ]
-        return f"{Path(frames[-1].filename).name}, line {frames[-1].lineno}" if frames else str(self.code)
+def _place(code: Path, error: Exception) -> str:
+    """The innermost line of the files under `code` that the error passed through."""
+    if isinstance(error, SyntaxError) and error.filename:
+        return f"{Path(error.filename).name}, line {error.lineno}"
+    frames = [frame for frame in traceback.extract_tb(error.__traceback__) if Path(frame.filename).is_relative_to(code)]
+    return f"{Path(frames[-1].filename).relative_to(code)}, line {frames[-1].lineno}" if frames else str(code)
 
 
 def checked_return(returned: Any, where: str) -> UserTarget:
@@ -114,55 +102,57 @@ def checked_return(returned: Any, where: str) -> UserTarget:
     Raises:
         UserError: when it is neither a UserTarget nor a dict of that form, or its data are no arrays with equal rows.
     """
-    target = returned
     if isinstance(returned, dict):
         if set(returned) != set(KEYS):
-            raise UserError(
-                f"{where} returned a dict with the keys {sorted(map(str, returned))}; it must have {list(KEYS)}"
-            )
-        target = UserTarget(**returned)
-    # By name, since a user's import and ours may be two copies of one class.
-    if not all(hasattr(target, key) for key in KEYS):
+            raise UserError(f"{where} returned a dict with the keys {list(returned)}; its keys must be {list(KEYS)}")
+        returned = UserTarget(**returned)
+    if not isinstance(returned, UserTarget):
         raise UserError(
             f"{where} returned a {type(returned).__name__}; return a UserTarget or a dict with the keys {list(KEYS)}"
         )
-    if not callable(target.loss):
-        raise UserError(f"{where}: loss is a {type(target.loss).__name__}; it must be a function of (model, data)")
-    if not isinstance(target.data, Mapping) or not target.data:
+    if not callable(returned.loss):
+        raise UserError(f"{where}: loss is a {type(returned.loss).__name__}; give a function of (model, data)")
+    if not isinstance(returned.data, Mapping) or not returned.data:
         raise UserError(f"{where}: data must be a dict of at least one array, each with the rows first")
-    rows = {str(name): np.shape(array)[:1] for name, array in target.data.items()}
-    if len(set(rows.values())) != 1 or () in rows.values():
-        told = ", ".join(f"{name}: {shape[0] if shape else 'no rows'}" for name, shape in rows.items())
-        raise UserError(f"{where}: the arrays of data must have the same number of rows, got {told}")
-    return UserTarget(target.model, dict(target.data), target.loss)
+    rows = {str(name): np.shape(array)[:1] for name, array in returned.data.items()}
+    if len(set(rows.values())) > 1 or () in rows.values() or (0,) in rows.values():
+        told = ", ".join(f"{name} has {shape[0] if shape else 'no axis of rows'}" for name, shape in rows.items())
+        raise UserError(f"{where}: the arrays of data must have the same number of rows, at least one; {told}")
+    return returned
 
 
-def checked_losses(target: UserTarget, data: dict[str, np.ndarray], spec: PythonModel) -> None:
+def check_losses(target: UserTarget, data: Mapping[str, np.ndarray], code: Path, file: str) -> None:
     """Try the loss at w* on all rows and on half of them.
 
     Args:
         target: what the user's function returned.
         data: its data as they are stored.
-        spec: for the messages.
+        code: the folder with the user's files.
+        file: the user's file in it, for messages.
 
     Raises:
         UserError: when the loss fails, has another shape than (rows,), is not finite, or mixes rows.
     """
-    where = f"{spec.file}: the loss at w*"
-    arrays = {name: jnp.asarray(array) for name, array in data.items()}
-    rows = len(next(iter(arrays.values())))
-    with user_code(Path(inspect.getfile(target.loss)).parent, "the loss at w*"):
-        losses = np.asarray(target.loss(target.model, arrays))
+    rows = len(next(iter(data.values())))
+    losses = _losses(target, data, rows, code, file)
+    if not np.all(np.isfinite(losses)):
+        bad = int(np.flatnonzero(~np.isfinite(losses))[0])
+        raise UserError(f"{file}: the loss at w* is {losses[bad]} in row {bad}; it must be finite in every row")
+    half = (rows + 1) // 2
+    if not np.allclose(_losses(target, data, half, code, file), losses[:half], rtol=1e-3, atol=1e-4):
+        raise UserError(
+            f"{file}: the loss of a row changes when other rows are left out; it must depend on that row alone"
+        )
+
+
+def _losses(target: UserTarget, data: Mapping[str, np.ndarray], rows: int, code: Path, file: str) -> np.ndarray:
+    """The loss at w* of the first rows, checked for its shape."""
+    with told_with_place(code, "the loss at w*"):
+        losses = np.asarray(
+            target.loss(target.model, {name: jnp.asarray(array[:rows]) for name, array in data.items()})
+        )
     if losses.shape != (rows,):
         raise UserError(
-            f"{where} has shape {losses.shape}; it must be ({rows},), one loss in nats for each row of data"
+            f"{file}: the loss of {rows} rows has shape {losses.shape}; it must be ({rows},), one loss in nats a row"
         )
-    if not np.all(np.isfinite(losses)):
-        first = int(np.flatnonzero(~np.isfinite(losses))[0])
-        raise UserError(f"{where} is {losses[first]} in row {first}; it must be finite in every row")
-    half = (rows + 1) // 2
-    part = np.asarray(target.loss(target.model, {name: array[:half] for name, array in arrays.items()}))
-    if part.shape != (half,) or not np.allclose(part, losses[:half], rtol=1e-3, atol=1e-4):
-        raise UserError(
-            f"{where} changes in a row when other rows are left out; each row's loss must depend on that row only"
-        )
+    return losses
