@@ -63,7 +63,8 @@ def percent(value: float | None) -> str:
     if value is None:
         return UNKNOWN
     size = abs(100 * value)
-    return f"{100 * value:+.{0 if size >= 100 else 1 if size >= 1 else 2}f} %"
+    decimals = 0 if size >= 100 else 1 if size >= 1 else 2
+    return f"{100 * value:+.{decimals}f} %" if round(size, decimals) else "0 %"
 
 
 def count(value: float | None) -> str:
