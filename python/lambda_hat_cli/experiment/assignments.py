@@ -43,7 +43,7 @@ def _assign(top: dict[str, Any], dotted: str, value: Any) -> None:
         if not isinstance(where, dict | list):
             place = join_path(done)
             raise UserError(
-                f'--set {dotted}: {place} holds {show(where)}, which has no key "{rest}"; set {place} itself'
+                f'--set {dotted}: {place} holds {show(where)}, not a section with "{rest}"; set {place} itself'
             )
 
 
@@ -53,7 +53,7 @@ def _next_key(
     """The next key or position on the path `rest`, and what follows it."""
     first, _, following = rest.partition(".")
     if isinstance(where, dict):
-        if done[:1] == ["overrides"] and done[-1] == "set":
+        if list(done[:1]) == ["overrides"] and done[-1] == "set":
             return rest, ""
         if not first:
             raise UserError(f"--set {dotted}: a key is missing between two dots; write it as runs.tolerance")

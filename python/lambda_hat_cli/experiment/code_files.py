@@ -58,8 +58,8 @@ def code_files(folder: Path, file: str) -> dict[str, Path]:
         size += path.stat().st_size
         if len(found) > MAX_FILES or size > MAX_BYTES:
             raise UserError(
-                f'model.file "{file}" has more than {MAX_FILES} Python files or {MAX_BYTES // 1_000_000} MB of them beside '
-                "it, all of which would be hashed and copied; put it in a folder of its own"
+                f'model.file "{file}" has more than {MAX_FILES} Python files or {MAX_BYTES // 1_000_000} MB of them '
+                "beside it, all of which would be hashed and copied; put it in a folder of its own"
             )
     return dict(sorted(found.items()))
 

@@ -10,6 +10,8 @@ from lambda_hat_cli.errors import UserError
 
 MAX_BYTES = 1_000_000
 _MAX_NODES = 100_000
+_TAG = "tag:yaml.org,2002:"
+_TAGS = {f"{_TAG}{name}" for name in ("map", "seq", "str", "float", "bool", "null", "merge")}
 
 
 def read_document(path: Path) -> dict[str, Any]:
@@ -86,11 +88,15 @@ def _measure(node: yaml.Node, sizes: dict[int, int]) -> int:
     """How many nodes the document has with its aliases written out.
 
     Raises:
-        yaml.MarkedYAMLError: when an alias contains itself or there are too many nodes.
+        yaml.MarkedYAMLError: when an alias contains itself, a tag asks for more than plain values, or there are too
+            many nodes.
     """
     known = sizes.get(id(node))
     if known == 0:
         raise yaml.MarkedYAMLError(problem="an alias contains itself", problem_mark=node.start_mark)
+    if node.tag not in _TAGS:
+        problem = f"the tag {node.tag.replace(_TAG, '!!')} is not used in experiments; leave it out"
+        raise yaml.MarkedYAMLError(problem=problem, problem_mark=node.start_mark)
     if known is not None:
         return known
     sizes[id(node)] = 0
@@ -108,14 +114,12 @@ def _measure(node: yaml.Node, sizes: dict[int, int]) -> int:
 class _Loader(yaml.SafeLoader):
     """Plain values only; YAML 1.2's core scalars; text keys, each once."""
 
-    yaml_implicit_resolvers: dict[Any, Any] = {}
-
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
         seen: set[str] = set()
         for key_node, _ in node.value:
-            if key_node.tag == "tag:yaml.org,2002:merge":
+            if key_node.tag == f"{_TAG}merge":
                 continue
-            if not isinstance(key_node, yaml.ScalarNode) or key_node.tag != "tag:yaml.org,2002:str":
+            if not isinstance(key_node, yaml.ScalarNode) or key_node.tag != f"{_TAG}str":
                 raise yaml.MarkedYAMLError(
                     problem="a key must be text; put it in quotes", problem_mark=key_node.start_mark
                 )
@@ -147,10 +151,10 @@ _NUMBER = re.compile(
     |[-+]?\.(?:inf|Inf|INF)|\.(?:nan|NaN|NAN))$""",
     re.VERBOSE,
 )
-_Loader.add_implicit_resolver(
-    "tag:yaml.org,2002:bool", re.compile(r"^(?:true|True|TRUE|false|False|FALSE)$"), list("tTfF")
-)
-_Loader.add_implicit_resolver("tag:yaml.org,2002:null", re.compile(r"^(?:~|null|Null|NULL|)$"), ["~", "n", "N", ""])
-_Loader.add_implicit_resolver("tag:yaml.org,2002:float", _NUMBER, list("-+0123456789."))
-_Loader.add_implicit_resolver("tag:yaml.org,2002:merge", re.compile(r"^(?:<<)$"), ["<"])
-_Loader.add_constructor("tag:yaml.org,2002:float", _construct_number)
+_BOOLEAN = re.compile(r"^(?:true|True|TRUE|false|False|FALSE)$")
+_Loader.yaml_implicit_resolvers = {}
+_Loader.add_implicit_resolver(f"{_TAG}bool", _BOOLEAN, list("tTfF"))
+_Loader.add_implicit_resolver(f"{_TAG}null", re.compile(r"^(?:~|null|Null|NULL|)$"), ["~", "n", "N", ""])
+_Loader.add_implicit_resolver(f"{_TAG}float", _NUMBER, list("-+0123456789."))
+_Loader.add_implicit_resolver(f"{_TAG}merge", re.compile(r"^(?:<<)$"), ["<"])
+_Loader.add_constructor(f"{_TAG}float", _construct_number)

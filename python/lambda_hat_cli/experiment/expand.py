@@ -58,7 +58,8 @@ def expand(
         experiment: the validated file.
         where: the file's name, for messages.
         files: sha256 by relative path of each python target's files, by target name.
-        build_code, sample_code: the sources of the two stages, sha256 by module.
+        build_code: the sources of the building stage, sha256 by module.
+        sample_code: the sources of the sampling stage, sha256 by module.
 
     Raises:
         UserError: when an override fits nothing or sets what cannot be set, or two rows have the same content.
@@ -80,7 +81,7 @@ def expand(
         for sampler in experiment.samplers:
             try:
                 plan = plan_run(experiment, entry, sampler)
-            except OverrideProblems as problems:
+            except OverrideError as problems:
                 lines += problems.lines
                 continue
             for row in _run_rows(plan, target, sampler, experiment.seed, sample_code):
@@ -92,7 +93,7 @@ def expand(
     return Rows(tuple(targets), tuple(runs))
 
 
-class OverrideProblems(Exception):
+class OverrideError(Exception):
     """The overrides of one target and sampler do not validate; `lines` say why."""
 
     def __init__(self, lines: list[str]):
@@ -104,7 +105,7 @@ def plan_run(experiment: Experiment, target: TargetEntry, sampler: SamplerEntry)
     """What `sampler` does on `target`: the file's settings with the matching overrides applied in order, later wins.
 
     Raises:
-        OverrideProblems: when an override sets a key that does not exist here, or a value that is not allowed.
+        OverrideError: when an override sets a key that does not exist here, or a value that is not allowed.
     """
     raw = {
         "settings": sampler.settings.model_dump(),
@@ -128,12 +129,12 @@ def plan_run(experiment: Experiment, target: TargetEntry, sampler: SamplerEntry)
             section[path[-1]] = value
             origin[path] = (position, key)
     if lines:
-        raise OverrideProblems(lines)
+        raise OverrideError(lines)
     try:
         return RunPlan.model_validate(raw)
     except ValidationError as error:
         found = problems_of(error, RunPlan, raw)
-        raise OverrideProblems([_override_line(problem, origin, target, sampler) for problem in found]) from None
+        raise OverrideError([_override_line(problem, origin, target, sampler) for problem in found]) from None
 
 
 def parameter_count(model: Model) -> int | None:
@@ -220,14 +221,14 @@ def _fits(override: Override, target: TargetEntry, sampler: SamplerEntry) -> boo
 
 def _misfits(position: int, override: Override, experiment: Experiment) -> list[str]:
     """Why an override matches nothing, if it does not."""
-    names = {
+    names: dict[str, list[str]] = {
         "target": [entry.name for entry in experiment.targets],
-        "target_kind": list(dict.fromkeys(entry.spec.model.kind for entry in experiment.targets)),
+        "target_kind": list(dict.fromkeys(str(entry.spec.model.kind) for entry in experiment.targets)),
         "sampler": [entry.name for entry in experiment.samplers],
     }
     wanted = {key: value for key, value in override.match.model_dump().items() if value is not None}
     lines = [
-        f'overrides[{position}] match.{key}: "{value}" is in this file nowhere{hint_and_allowed(value, names[key])}'
+        f'overrides[{position}] match.{key}: "{value}" matches nothing here{hint_and_allowed(value, names[key])}'
         for key, value in wanted.items()
         if value not in names[key]
     ]
@@ -248,26 +249,19 @@ def _cannot_set(path: tuple[str, ...], sampler: SamplerEntry) -> str | None:
     """Why no override can set this path, or None."""
     section, *keys = path
     if not keys:
-        return f'"{section}" is a section; set its keys, such as {section}.{"localization" if section == "posterior" else "tolerance"}'
-    models: dict[str, type[BaseModel]] = {
-        "settings": type(sampler.settings),
-        "posterior": PosteriorGrid,
-        "runs": RunsSection,
-    }
-    model: Any = models[section]
+        example = "posterior.localization" if section == "posterior" else "runs.tolerance"
+        return f'"{section}" is a section; set its keys, such as {example}'
+    model: Any = {"settings": type(sampler.settings), "posterior": PosteriorGrid, "runs": RunsSection}[section]
     if section == "settings" and keys[0] in ("kind", "name"):
         return f'"{keys[0]}" cannot be set; list another sampler instead'
     for depth, key in enumerate(keys):
         fields = model.model_fields if isinstance(model, type) and issubclass(model, BaseModel) else {}
         allowed = [name for name in fields if name != "kind"]
         if key not in allowed:
-            place = join_path(keys[:depth]) if section == "settings" else join_path(path[: depth + 1])
-            owner = f'sampler "{sampler.name}" (kind {sampler.settings.kind})' if section == "settings" else place
-            return (
-                f'{owner} has no key "{key}"{hint_and_allowed(key, allowed)}'
-                if allowed
-                else f'{owner} has no key "{key}"'
-            )
+            kind = f'sampler "{sampler.name}" (kind {sampler.settings.kind})'
+            owner = kind if section == "settings" else join_path(path[: depth + 1])
+            missing = join_path(keys[: depth + 1]) if section == "settings" else key
+            return f'{owner} has no key "{missing}"{hint_and_allowed(key, allowed) if allowed else ""}'
         model = fields[key].annotation
     return None
 
@@ -287,4 +281,5 @@ def _override_line(
             return f"overrides[{position}] set.{key}{'.' if rest and rest[0] != '[' else ''}{rest}: {problem.text}"
     positions = sorted({position for position, _ in origin.values()})
     which = " and ".join(f"overrides[{position}]" for position in positions)
-    return f'{which} on target "{target.name}", sampler "{sampler.name}": {f"{join_path(path)}: " if path else ""}{problem.text}'
+    place = f"{join_path(path)}: " if path else ""
+    return f'{which} on target "{target.name}", sampler "{sampler.name}": {place}{problem.text}'

@@ -15,7 +15,7 @@ from lambda_hat_cli.experiment.schema import (
 
 
 def canonical_json(value: Any) -> str:
-    """One text for equal values: keys sorted, no spaces, floats as the shortest text that reads back equal, −0.0 as 0.0.
+    """One text for equal values: keys sorted, no spaces, floats as their shortest exact text, −0.0 as 0.0.
 
     Raises:
         ValueError: for numbers that are not finite.

@@ -32,7 +32,7 @@ def load_experiment(path: Path, assignments: str = "") -> Experiment:
 
 def _validate(document: dict[str, Any]) -> tuple[Experiment | None, list[str]]:
     """The experiment, or None and a sentence for each problem."""
-    nested = {key: _nest(key, value) for key, value in document.items() if value is not None}
+    nested = {key: _nest(key, value) for key, value in document.items() if value is not None or key in _ENTRIES}
     try:
         experiment = Experiment.model_validate(nested)
     except ValidationError as error:
@@ -89,21 +89,23 @@ def _text(problem: Problem, nested: dict[str, Any]) -> str:
         case ("targets", int(), "spec") if problem.text.startswith("unknown key"):
             key = problem.text.split('"')[1]
             return f'unknown key "{key}"{hint_and_allowed(key, ["name", *TargetSpec.model_fields])}'
-        case ("samplers" | "targets",) if problem.text.startswith("[]"):
-            return f"is empty; give at least one, such as {'{kind: hmc}' if problem.path == ('samplers',) else '{name: …, model: …}'}"
+        case ("targets" | "samplers" as section,):
+            example = "{name: …, model: {kind: mlp, widths: […]}}" if section == "targets" else "{kind: hmc}"
+            return f"{problem.text.split('; give')[0]}; give a list of at least one, such as {example}"
     return problem.text
 
 
 def _repeated_names(experiment: Experiment) -> list[str]:
     lines = []
-    for section, entries in (("targets", experiment.targets), ("samplers", experiment.samplers)):
+    names = {"targets": [entry.name for entry in experiment.targets], "samplers": [s.name for s in experiment.samplers]}
+    for section, entries in names.items():
         first: dict[str, int] = {}
-        for position, entry in enumerate(entries):
-            if entry.name in first:
+        for position, name in enumerate(entries):
+            if name in first:
                 advice = "" if section == "targets" else " (a sampler's name is its kind where it has none)"
                 lines.append(
-                    f'{section}[{position}]: the name "{entry.name}" is that of {section}[{first[entry.name]}] already; '
-                    f"give each a name of its own{advice}"
+                    f'{section}[{position}]: the name "{name}" is that of {section}[{first[name]}] '
+                    f"already; give each a name of its own{advice}"
                 )
-            first.setdefault(entry.name, position)
+            first.setdefault(name, position)
     return lines

@@ -14,8 +14,8 @@ from lambda_hat_cli.errors import UserError, nearest
 Key = str | int
 _MAX_LINES = 20
 _PATTERNS = {
-    r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$": "a name of at most 64 letters, digits, dots, dashes and underscores that begins with a "
-    "letter or digit",
+    r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$": "a name of at most 64 letters, digits, dots, dashes and underscores "
+    "that begins with a letter or digit",
     r"^[A-Za-z_][A-Za-z0-9_]*$": "a Python name",
 }
 
@@ -27,10 +27,12 @@ class Problem:
     Attributes:
         path: keys and list positions from the top of the validated value.
         text: what is wrong and what is allowed, to stand after the path.
+        about_value: whether the whole value at `path` is at fault, not something about its keys.
     """
 
     path: tuple[Key, ...]
     text: str
+    about_value: bool = False
 
 
 def problems_of(error: ValidationError, model: type[BaseModel], raw: Any) -> list[Problem]:
@@ -50,12 +52,12 @@ def problems_of(error: ValidationError, model: type[BaseModel], raw: Any) -> lis
         (found if place.present or detail["type"] == "missing" else absent).append(problem)
     unique = list(dict.fromkeys(found or absent))
     paths = {problem.path for problem in unique}
+
+    def has_deeper(path: tuple[Key, ...]) -> bool:
+        return any(len(other) > len(path) and other[: len(path)] == path for other in paths)
+
     # Of a value that may be one or a list, the complaint about a list's item says more than that about the list.
-    return [
-        problem
-        for problem in {problem.path + (problem.text,): problem for problem in unique}.values()
-        if not any(len(path) > len(problem.path) and path[: len(problem.path)] == problem.path for path in paths)
-    ]
+    return [problem for problem in unique if not (problem.about_value and has_deeper(problem.path))]
 
 
 def refuse(where: str, lines: Sequence[str]) -> UserError:
@@ -104,7 +106,7 @@ def describe(annotation: Any) -> str:
         return _PATTERNS.get(pattern, f"text like {pattern}") if pattern else "text"
     if isinstance(base, type) and issubclass(base, BaseModel):
         return f"a section with keys among {', '.join(base.model_fields)}"
-    return "a section of keys with values"
+    return "a section with at least one key" if constraints.get("min_length") else "a section of keys with values"
 
 
 def _describe_list(items: tuple[Any, ...], constraints: Mapping[str, Any]) -> str:
@@ -117,7 +119,7 @@ def _describe_list(items: tuple[Any, ...], constraints: Mapping[str, Any]) -> st
 def _describe_number(noun: str, constraints: Mapping[str, Any]) -> str:
     if "ge" in constraints and "le" in constraints:
         return f"{noun} from {constraints['ge']} to {constraints['le']}"
-    words = {"gt": "greater than", "ge": "at least", "lt": "less than", "le": "at most"}
+    words = {"gt": "greater than", "ge": "of at least", "lt": "less than", "le": "of at most"}
     limits = [f"{words[name]} {value}" for name, value in constraints.items() if name in words]
     return f"{noun} {' and '.join(limits)}" if limits else noun
 
@@ -232,7 +234,7 @@ def _problem(kind: str, context: Mapping[str, Any], place: _Place) -> Problem:
         case "value_error":
             return Problem(place.path, str(context["error"]))
         case _:
-            return Problem(place.path, f"{show(place.value)} is not allowed; give {describe(place.annotation)}")
+            return Problem(place.path, f"{show(place.value)} is not allowed; give {describe(place.annotation)}", True)
 
 
 def unknown_key(key: str, allowed: Iterable[str]) -> str:

@@ -4,6 +4,7 @@ The models hold what a result depends on. Names, which no result depends on, are
 (`TargetEntry.name`, `SamplerEntry.name`) and enter no identity. Numbers are finite. Unknown keys are refused.
 """
 
+import json
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
@@ -75,6 +76,14 @@ class PythonModel(Strict):
     file: str
     function: Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$")] = "target"
     arguments: dict[str, Any] = {}
+
+    @model_validator(mode="after")
+    def _plain(self) -> Self:
+        try:
+            json.dumps(self.arguments, allow_nan=False)
+        except (TypeError, ValueError):
+            raise ValueError("arguments may hold text, finite numbers, true, false, null, lists and sections") from None
+        return self
 
 
 Model = Annotated[
@@ -256,7 +265,8 @@ def check_target(spec: TargetSpec) -> None:
     model, data = spec.model, spec.data
     if isinstance(model, QuadraticModel | NormalCrossingModel):
         if not isinstance(data, NoData):
-            raise ValueError(f'a {model.kind} model is its own loss: give data {{kind: none, n: …}}, not "{data and data.kind}"')
+            got = data and data.kind
+            raise ValueError(f'a {model.kind} model is its own loss: give data {{kind: none, n: …}}, not "{got}"')
         if spec.train is not None or spec.at != "truth":
             raise ValueError(f"a {model.kind} model is studied at its minimum w* = 0: leave out `train` and `at`")
         return
@@ -271,15 +281,19 @@ def check_target(spec: TargetSpec) -> None:
         if isinstance(model, DeepLinearModel):
             raise ValueError("data digits needs a classifier: use a model of kind mlp")
         if widths[0] != 64 or widths[-1] != 10:
-            raise ValueError(f"data digits has 64 inputs and 10 classes: widths {list(widths)} must begin with 64 and end with 10")
+            raise ValueError(
+                f"data digits has 64 inputs and 10 classes: widths {list(widths)} must begin with 64 and end with 10"
+            )
         if spec.at == "truth":
             raise ValueError("data digits has no constructed minimum: leave out `at: truth` and give `train`")
         return
     if not isinstance(data, TeacherData) or data.widths is None:
-        raise ValueError(f"a {model.kind} model needs data of kind teacher" + (" or digits" if model.kind == "mlp" else ""))
+        kinds = "teacher or digits" if model.kind == "mlp" else "teacher"
+        raise ValueError(f"a {model.kind} model needs data of kind {kinds}")
     if (data.widths[0], data.widths[-1]) != (widths[0], widths[-1]):
         raise ValueError(
-            f"the teacher's widths {list(data.widths)} must have the model's {widths[0]} inputs and {widths[-1]} outputs"
+            f"the teacher's widths {list(data.widths)} must have the model's {widths[0]} inputs "
+            f"and {widths[-1]} outputs"
         )
     if isinstance(data.inputs, ManifoldInputs) and data.inputs.dimension > widths[0]:
         raise ValueError(f"inputs.dimension {data.inputs.dimension} must be at most the {widths[0]} inputs")
@@ -291,10 +305,11 @@ def check_target(spec: TargetSpec) -> None:
         return
     if data.widths != widths:
         raise ValueError("a deep_linear teacher is given by `rank`: leave out data.widths")
+    least = min(widths)
     if data.rank is None:
-        raise ValueError(f"a deep_linear model needs data.rank, from 0 to {min(widths)}")
-    if data.rank > min(widths):
-        raise ValueError(f"data.rank is {data.rank}, but the smallest width is {min(widths)}: give a rank from 0 to {min(widths)}")
+        raise ValueError(f"a deep_linear model needs data.rank, from 0 to {least}")
+    if data.rank > least:
+        raise ValueError(f"data.rank is {data.rank}, but the smallest width is {least}: give a rank from 0 to {least}")
 
 
 # Samplers ---------------------------------------------------------------------------------------
@@ -381,9 +396,7 @@ class ViSettings(Strict):
     draws: Annotated[int, Field(ge=100)] = 4000
 
 
-SamplerSettings = Annotated[
-    HmcSettings | MclmcSettings | SgldSettings | ViSettings, Field(discriminator="kind")
-]
+SamplerSettings = Annotated[HmcSettings | MclmcSettings | SgldSettings | ViSettings, Field(discriminator="kind")]
 
 
 # Posterior and runs -----------------------------------------------------------------------------
@@ -467,6 +480,11 @@ class Experiment(Strict):
     seed: Annotated[int, Field(ge=0, lt=2**63)] = 0
     posterior: PosteriorGrid = PosteriorGrid()
     targets: Annotated[tuple[TargetEntry, ...], Field(min_length=1, strict=False)]
-    samplers: Annotated[tuple[SamplerEntry, ...], Field(min_length=1, strict=False)]
+    samplers: Annotated[tuple[SamplerEntry, ...], Field(min_length=1, strict=False)] = (
+        SamplerEntry(name="hmc", settings=HmcSettings(kind="hmc")),
+        SamplerEntry(name="mclmc", settings=MclmcSettings(kind="mclmc")),
+        SamplerEntry(name="sgld", settings=SgldSettings(kind="sgld")),
+        SamplerEntry(name="vi", settings=ViSettings(kind="vi")),
+    )
     runs: RunsSection = RunsSection()
     overrides: Annotated[tuple[Override, ...], Field(strict=False)] = ()
