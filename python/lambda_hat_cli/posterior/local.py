@@ -164,3 +164,7 @@ def local_posterior(target: LoadedTarget, inverse_temperature: float, localizati
         nbeta=nbeta,
         localization=jnp.asarray(localization, dtype),
     )
+
+
+evaluate = jax.jit(LocalPosterior.value_and_grad)
+"""`evaluate(posterior, w)`: value_and_grad compiled once for every caller outside a compiled block."""

@@ -12,6 +12,7 @@ import equinox as eqx
 import numpy as np
 from jaxtyping import Array, Float, PRNGKeyArray, PyTree
 
+from lambda_hat_cli.experiment.schema import SamplerSettings
 from lambda_hat_cli.posterior.local import LocalPosterior
 
 Stats = dict[str, Float[Array, ""]]
@@ -93,7 +94,13 @@ class WarmedUp:
 
 
 class AbstractMarkovSampler(eqx.Module):
-    """A sampler whose draws form Markov chains. Concrete samplers are final."""
+    """A sampler whose draws form Markov chains. Concrete samplers are final.
+
+    Attributes:
+        settings: the run's settings of this sampler, static.
+    """
+
+    settings: eqx.AbstractVar[SamplerSettings]
 
     @abstractmethod
     def warm_up(

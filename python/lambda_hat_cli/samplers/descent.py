@@ -1,19 +1,18 @@
 """A short descent on U from w*: is w* a minimum, and by how many nats is it not?"""
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float
 from scipy.optimize import minimize
 
 from lambda_hat_cli.artifacts.run import Descent
-from lambda_hat_cli.posterior.local import LocalPosterior
+from lambda_hat_cli.posterior.local import LocalPosterior, evaluate
 from lambda_hat_cli.samplers.base import GradientLedger
 
 MAX_ITERATIONS = 60
 HISTORY = 10
 
-_value_and_grad = jax.jit(LocalPosterior.value_and_grad)
+
 
 
 def descend(posterior: LocalPosterior, ledger: GradientLedger) -> Descent | None:
@@ -30,7 +29,7 @@ def descend(posterior: LocalPosterior, ledger: GradientLedger) -> Descent | None
 
     def objective(w: Float[np.ndarray, " d"]) -> tuple[float, Float[np.ndarray, " d"]]:
         nonlocal best, best_distance
-        value, _, gradient = _value_and_grad(posterior, jnp.asarray(w, dtype))
+        value, _, gradient = evaluate(posterior, jnp.asarray(w, dtype))
         ledger.add("descent", 1)
         slope = np.asarray(gradient, np.float64)
         gradient_norms.append(float(np.linalg.norm(slope)))

@@ -15,8 +15,9 @@ from jax import lax
 from jaxtyping import Array, Int, PRNGKeyArray, PyTree
 
 from lambda_hat_cli.artifacts.run import RunStatus, Trace
+from lambda_hat_cli.estimate.bias import discretisation_bias
 from lambda_hat_cli.estimate.interval import Estimate, UnusableTrace, estimate_markov, may_stop
-from lambda_hat_cli.experiment.schema import RunSettings
+from lambda_hat_cli.experiment.schema import RunSettings, SamplerSettings
 from lambda_hat_cli.posterior.local import LocalPosterior
 from lambda_hat_cli.samplers.base import (
     AbstractMarkovSampler,
@@ -69,14 +70,13 @@ class MarkovRun:
     reason: str | None
 
 
-def phase_key(key: PRNGKeyArray, phase: str) -> PRNGKeyArray:
-    """The key of a phase ("warmup" or "sampling") of the run with `key`."""
-    return jax.random.fold_in(key, _PHASES[phase])
+@partial(jax.jit, static_argnames=("phase", "chains"))
+def chain_keys(key: PRNGKeyArray, phase: str, chains: int) -> PRNGKeyArray:
+    """One key for each chain of a phase ("warmup" or "sampling"), (chains,).
 
-
-def chain_keys(key: PRNGKeyArray, chains: int) -> PRNGKeyArray:
-    """One key for each chain, (chains,); a draw's key folds in its number, so that no key depends on block sizes."""
-    return jax.vmap(partial(jax.random.fold_in, key))(jnp.arange(chains))
+    A draw's key folds in the draw's number, so that no key depends on block sizes.
+    """
+    return jax.vmap(partial(jax.random.fold_in, jax.random.fold_in(key, _PHASES[phase])))(jnp.arange(chains))
 
 
 def over_chains(posterior: LocalPosterior) -> Any:
@@ -150,16 +150,6 @@ def empty_trace(chains: int) -> Trace:
     return Trace(draw_kind="markov", posterior={"llc": none, "loss": none}, sample_stats={})
 
 
-def measured_bias(stats: dict[str, np.ndarray]) -> float:
-    """Bound on the discretisation error of λ̂ from coupled chains at half the step; 0 where none were run.
-
-    The samplers' integrators err by O(ε²), so the error at ε is 4/3 of the difference (Richardson 1911).
-    """
-    if "llc_half_step" not in stats:
-        return 0.0
-    return abs(float(np.mean(stats["llc_half_step"] - stats["llc"]))) * 4.0 / 3.0
-
-
 def run_markov(
     sampler: AbstractMarkovSampler,
     posterior: LocalPosterior,
@@ -179,13 +169,13 @@ def run_markov(
     """
     try:
         with stopwatch.phase("warmup"):
-            warmed = sampler.warm_up(posterior, phase_key(key, "warmup"), runs.chains, ledger, say)
+            warmed = sampler.warm_up(posterior, key, runs.chains, ledger, say)
     except BudgetUsedUp as end:
         return MarkovRun(empty_trace(runs.chains), {}, None, "budget_exhausted", str(end))
     except SamplerDiverged as end:
         return MarkovRun(empty_trace(runs.chains), {}, None, "diverged", str(end))
     with stopwatch.phase("sampling"):
-        return _record(sampler, posterior, warmed, phase_key(key, "sampling"), runs, ledger, delta, say)
+        return _record(sampler, posterior, warmed, key, runs, ledger, delta, say)
 
 
 def _record(
@@ -198,7 +188,7 @@ def _record(
     delta: float,
     say: Say,
 ) -> MarkovRun:
-    keys = chain_keys(key, runs.chains)
+    keys = chain_keys(key, "sampling", runs.chains)
     states, blocks, positions = warmed.states, [], []
     draws, next_check = 0, FIRST_CHECK_DRAWS
     start, gradients_before = time.monotonic(), ledger.total
@@ -211,7 +201,7 @@ def _record(
             status, reason = "budget_exhausted", str(end)
             break
         states, stats, block_positions = advance(
-            sampler, posterior, warmed.parameters, states, keys, jnp.asarray(draws), BLOCK_DRAWS, runs.save_positions
+            sampler, posterior, warmed.parameters, states, keys, np.asarray(draws), BLOCK_DRAWS, runs.save_positions
         )
         block = host_stats(stats)
         blocks.append(block)
@@ -226,7 +216,7 @@ def _record(
         if draws >= next_check:
             next_check = _next_check(draws)
             spent = ledger.total - gradients_before
-            if _checked(_joined(blocks), draws, runs, delta, spent, time.monotonic() - start, ledger, say):
+            if _checked(sampler.settings, warmed, _joined(blocks), draws, runs, delta, spent, time.monotonic() - start, ledger, say):
                 break
     stats = _joined(blocks) if blocks else {}
     if not stats:
@@ -253,6 +243,8 @@ def _joined(blocks: list[dict[str, np.ndarray]]) -> dict[str, np.ndarray]:
 
 
 def _checked(
+    settings: SamplerSettings,
+    warmed: WarmedUp,
     stats: dict[str, np.ndarray],
     draws: int,
     runs: RunSettings,
@@ -263,8 +255,9 @@ def _checked(
     say: Say,
 ) -> bool:
     """Say how far the run is; whether it may stop."""
+    bias = discretisation_bias(settings, warmed.tuned, stats, stats["llc"])
     try:
-        estimate = estimate_markov(stats["llc"], measured_bias(stats))
+        estimate = estimate_markov(stats["llc"], bias.value or 0.0)
     except UnusableTrace as trouble:
         say(f"{draws} draws: {trouble}")
         return False
