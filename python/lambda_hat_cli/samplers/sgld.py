@@ -1,0 +1,306 @@
+"""Stochastic-gradient Langevin dynamics with an automatic step and a measurement of its own discretisation bias."""
+
+import math
+from typing import Any
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float, PRNGKeyArray, PyTree
+
+from lambda_hat_cli.experiment.schema import SgldSettings
+from lambda_hat_cli.posterior.local import LocalPosterior
+from lambda_hat_cli.samplers.base import AbstractMarkovSampler, GradientLedger, SamplerDiverged, Say, Stats, WarmedUp
+from lambda_hat_cli.samplers.driver import over_chains
+from lambda_hat_cli.samplers.sgld_curvature import EQUIVALENTS, largest_curvature
+from lambda_hat_cli.samplers.sgld_steps import (
+    LangevinState,
+    Measured,
+    MovingRule,
+    MovingState,
+    StepParameters,
+    coupled_draw,
+    moving_draw,
+    moving_scale,
+    single_draw,
+)
+
+COURANT = 0.5
+"""Step size times largest curvature: the largest at which every measured problem kept its bias under .5 %."""
+STALE = 1.2
+"""A step is made smaller when the curvature grew by more than this factor, so that ε·a stays at most .6."""
+FAR = 50.0
+"""A chain with tK > 50·d has left: at equilibrium tK is at most about d/2."""
+RESTARTS = 12
+"""Each divides the step by four; 4^12 spans more than the range of curvatures met on any path from w*."""
+STAGES = (1, 1, 2, 4, 8, 16)
+"""Warm-up stages, in units; the curvature is estimated anew after each."""
+WARMUP_SHARE = 0.25
+"""Warm-up takes at most this part of the run's gradient budget."""
+
+BIASED = (
+    "the {kind} preconditioner keeps moving while recording{momentum}: the stationary law is not the posterior, "
+    "however small the step; leave out `moving` to freeze it after warm-up"
+)
+
+
+class SgldSampler(AbstractMarkovSampler):
+    """Langevin dynamics in Leimkuhler and Matthews' form, two coupled levels ε and ε/2.
+
+    A recorded draw is `draw_steps` steps ε and twice as many ε/2 with the same noise. With the full batch its numbers
+    are means over these steps; with mini-batches tK is measured once a draw, by one full gradient for each level, and
+    the gradients between are control-variate estimates around w*. With K₀ and K₁ the levels' tK and D = K₁ − K₀:
+        llc_half_step  K₁
+        llc            K₁ + D/3 (full batch, bias O(ε²)) or K₁ + D (mini-batch, bias O(ε)): Richardson's extrapolation
+    so mean(llc) − mean(llc_half_step) is the correction made and, in size, the statement of what bias may be left.
+    It is not to be believed where |D| exceeds a tenth of λ̂. `tuned["extrapolation"]` is the factor before D. `virial`,
+    `energy` and `distance_squared` are the ε/2 level's.
+
+    Preconditioners run in their papers' moving form for the first half of warm-up; then the scale, averaged over the
+    chains, is frozen and momentum dropped. `moving: true` records the papers' form itself, one level, no
+    llc_half_step, and says that it is biased.
+
+    Attributes:
+        settings: the run's settings.
+    """
+
+    settings: SgldSettings = eqx.field(static=True)
+
+    def warm_up(
+        self, posterior: LocalPosterior, key: PRNGKeyArray, chains: int, ledger: GradientLedger, say: Say
+    ) -> WarmedUp:
+        """Leave w* in stages of growing length; after each the step follows the largest curvature found.
+
+        `settings.warmup` counts draws, single-level; fewer where a quarter of the gradient budget holds fewer.
+
+        Raises:
+            SamplerDiverged: when no step keeps the chains finite and tK ≤ 50·d, or a step given by hand does not.
+        """
+        return _WarmUp(self, posterior, chains, ledger, say).run(key)
+
+    def step(self, posterior: LocalPosterior, parameters: PyTree, state: Any, key: PRNGKeyArray) -> tuple[Any, Stats]:
+        """One recorded draw: `draw_steps` steps of both levels, or of the moving form."""
+        batch_size, steps = self.batch_size(posterior), self.settings.draw_steps
+        if self.settings.moving:
+            state, seen = moving_draw(
+                posterior, parameters.step_size, moving_rule(self.settings), state, key, steps, batch_size
+            )
+            return state, {**self._stats(posterior, parameters, seen, levels=1), "llc": seen.llc}
+        state, seen, seen_half = coupled_draw(posterior, parameters, state, key, steps, batch_size)
+        llc = seen_half.llc + extrapolation(batch_size) * (seen_half.llc - seen.llc)
+        return state, {
+            **self._stats(posterior, parameters, seen_half, levels=3),
+            "llc": llc,
+            "llc_half_step": seen_half.llc,
+        }
+
+    def position(self, state: Any) -> Float[Array, " d"]:
+        """The w of the level ε/2 (of the only level for moving forms)."""
+        return state.w if isinstance(state, MovingState) else state.w_half
+
+    def batch_size(self, posterior: LocalPosterior) -> int | None:
+        """Rows in a mini-batch, or None for the full batch."""
+        asked = self.settings.batch_size
+        return None if asked == "full" or asked >= posterior.rows else asked
+
+    def cost(self, posterior: LocalPosterior, levels: int) -> tuple[float, int]:
+        """(full-data gradient equivalents, gradient evaluations) of one draw of one chain.
+
+        Args:
+            levels: steps a coarse step: 3 for both levels, 1 for one.
+        """
+        steps, batch_size = levels * self.settings.draw_steps, self.batch_size(posterior)
+        if batch_size is None:
+            return float(steps), steps
+        measured = 1 if levels == 1 else 2
+        return 2 * steps * batch_size / posterior.rows + measured, 2 * steps + measured
+
+    def _stats(self, posterior: LocalPosterior, parameters: StepParameters, seen: Measured, levels: int) -> Stats:
+        equivalents, evaluations = self.cost(posterior, levels)
+        return {
+            "energy": seen.energy,
+            "virial": seen.virial,
+            "distance_squared": seen.distance_squared,
+            "step_size": parameters.step_size,
+            "diverging": ~(seen.llc <= FAR * posterior.d),
+            "gradients": jnp.asarray(equivalents, seen.llc.dtype),
+            "evaluations": jnp.asarray(evaluations, seen.llc.dtype),
+        }
+
+
+def extrapolation(batch_size: int | None) -> float:
+    """The factor before D = K₁ − K₀: the leading error is O(ε²) with the full batch, O(ε) with mini-batches."""
+    return 1 / 3 if batch_size is None else 1.0
+
+
+def moving_rule(settings: SgldSettings) -> MovingRule:
+    """The averaging rule of a preconditioned sampler.
+
+    Raises:
+        ValueError: for preconditioner none.
+    """
+    if settings.preconditioner == "none":
+        raise ValueError("preconditioner none has no averaging rule")
+    return MovingRule(settings.preconditioner, settings.beta1, settings.beta2, settings.epsilon)
+
+
+@eqx.filter_jit
+def _advance(
+    sampler: SgldSampler,
+    posterior: LocalPosterior,
+    parameters: StepParameters,
+    states: PyTree,
+    key: PRNGKeyArray,
+    draws: int,
+) -> tuple[PyTree, Measured]:
+    """`draws` single-level draws of every chain; moving states move their preconditioner."""
+    steps, batch_size = sampler.settings.draw_steps, sampler.batch_size(posterior)
+
+    def one(state: Any, key: PRNGKeyArray) -> tuple[Any, Measured]:
+        if isinstance(state, MovingState):
+            return moving_draw(
+                posterior, parameters.step_size, moving_rule(sampler.settings), state, key, steps, batch_size
+            )
+        return single_draw(posterior, parameters, state, key, steps, batch_size)
+
+    def chain(state: Any, key: PRNGKeyArray) -> tuple[Any, Measured]:
+        return jax.lax.scan(one, state, jax.random.split(key, draws))
+
+    chains = jax.tree.leaves(states)[0].shape[0]
+    return over_chains(posterior)(chain)(states, jax.random.split(key, chains))
+
+
+class _WarmUp:
+    """One warm-up under way: what changes from stage to stage."""
+
+    def __init__(self, sampler: SgldSampler, posterior: LocalPosterior, chains: int, ledger: GradientLedger, say: Say):
+        self.sampler, self.settings = sampler, sampler.settings
+        self.posterior, self.chains, self.ledger, self.say = posterior, chains, ledger, say
+        self.dtype = posterior.w_star.dtype
+        self.curvature, self.growth = math.nan, math.nan
+        self.step_limit = math.inf
+        self.restarts = 0
+        equivalents, self.evaluations = sampler.cost(posterior, levels=1)
+        self.equivalents = equivalents
+        affordable = int(WARMUP_SHARE * ledger.limit / (chains * equivalents))
+        self.unit = max(1, min(self.settings.warmup, affordable) // sum(STAGES))
+
+    def run(self, key: PRNGKeyArray) -> WarmedUp:
+        """Try until the stages pass; see SgldSampler.warm_up."""
+        while True:
+            key, attempt_key = jax.random.split(key)
+            warmed = self._attempt(attempt_key)
+            if warmed is not None:
+                return warmed
+            if self.settings.step_size != "auto":
+                raise SamplerDiverged(
+                    f"step_size {self.settings.step_size:g} let tK grow beyond {FAR:g}·d in warm-up; "
+                    "give a smaller step_size or `auto`"
+                )
+            self.restarts += 1
+            if self.restarts > RESTARTS:
+                raise SamplerDiverged(
+                    f"no step size from {self.step_limit * 4**RESTARTS:.3g} down to {self.step_limit * 4:.3g} kept tK "
+                    f"below {FAR:g}·d in warm-up; a larger localization or precision float64 may help"
+                )
+            self.say(f"sgld warm-up: chains diverged, back to w* with step size {self.step_limit:.3g}")
+
+    def _attempt(self, key: PRNGKeyArray) -> WarmedUp | None:
+        """All stages from w*; None when a chain left, with the step's limit lowered."""
+        w = jnp.broadcast_to(self.posterior.w_star, (self.chains, self.posterior.d))
+        scale = jnp.ones_like(self.posterior.w_star)
+        states: PyTree = w
+        if self.settings.preconditioner != "none":
+            states = MovingState(w, jnp.zeros_like(w), jnp.zeros_like(w), jnp.zeros(self.chains, self.dtype))
+            scale = self._scale(states)
+        key, curvature_key = jax.random.split(key)
+        self.curvature = self._largest_curvature(w[:1], scale, curvature_key)
+        step_size = self._step_size(self.curvature)
+        shown: list[Measured] = []
+        steps_taken: list[float] = []
+        for stage, units in enumerate(STAGES):
+            freezes = stage == len(STAGES) - 1 and isinstance(states, MovingState) and not self.settings.moving
+            if freezes:
+                states, scale = states.w, self._scale(states)
+                key, curvature_key = jax.random.split(key)
+                self.curvature = self._largest_curvature(states, scale, curvature_key)
+                step_size = self._step_size(self.curvature)
+            for _ in range(units):
+                self.ledger.require("warm-up")
+                key, unit_key = jax.random.split(key)
+                parameters = StepParameters(jnp.asarray(step_size, self.dtype), scale)
+                states, seen = _advance(self.sampler, self.posterior, parameters, states, unit_key, self.unit)
+                draws = self.chains * self.unit
+                self.ledger.add("warmup", draws * self.evaluations, self.equivalents / self.evaluations)
+                if not bool(jnp.all(seen.llc <= FAR * self.posterior.d)):
+                    self.step_limit = step_size / 4
+                    return None
+                shown.append(jax.tree.map(lambda values: np.asarray(values, np.float64), seen))
+                steps_taken += [step_size] * self.unit
+            key, curvature_key = jax.random.split(key)
+            if isinstance(states, MovingState):
+                scale = self._scale(states)
+            step_size = self._follow(states, scale, step_size, curvature_key)
+            self.say(
+                f"sgld warm-up {sum(STAGES[: stage + 1]) * self.unit}/{sum(STAGES) * self.unit} draws: "
+                f"tK {float(np.mean(shown[-1].llc)):.4g}, step size {step_size:.3g}, curvature {self.curvature:.3g}"
+            )
+        return self._finish(states, StepParameters(jnp.asarray(step_size, self.dtype), scale), shown, steps_taken)
+
+    def _finish(
+        self, states: PyTree, parameters: StepParameters, shown: list[Measured], steps_taken: list[float]
+    ) -> WarmedUp:
+        settings = self.settings
+        measured = Measured(*(np.concatenate(values, axis=1) for values in zip(*shown, strict=True)))
+        momentum = " and so does its momentum" if settings.preconditioner == "adam" else ""
+        return WarmedUp(
+            states=states if settings.moving else LangevinState(states, states),
+            parameters=parameters,
+            tuned={
+                "step_size": float(parameters.step_size),
+                "curvature": self.curvature if math.isfinite(self.curvature) else None,
+                "curvature_growth": self.growth if math.isfinite(self.growth) else None,
+                "extrapolation": None if settings.moving else extrapolation(self.sampler.batch_size(self.posterior)),
+                "scale_least": float(jnp.min(parameters.scale)),
+                "scale_largest": float(jnp.max(parameters.scale)),
+                "warmup_draws": float(measured.llc.shape[1]),
+                "warmup_restarts": float(self.restarts),
+            },
+            biased=BIASED.format(kind=settings.preconditioner, momentum=momentum) if settings.moving else None,
+            posterior={"llc": measured.llc},
+            stats={
+                "energy": measured.energy,
+                "virial": measured.virial,
+                "distance_squared": measured.distance_squared,
+                "step_size": np.broadcast_to(np.asarray(steps_taken), measured.llc.shape).copy(),
+            },
+        )
+
+    def _largest_curvature(
+        self, points: Float[Array, "points d"], scale: Float[Array, " d"], key: PRNGKeyArray
+    ) -> float:
+        self.ledger.add("curvature", points.shape[0] * EQUIVALENTS)
+        return float(largest_curvature(self.posterior, points, scale, key))
+
+    def _follow(self, states: PyTree, scale: Float[Array, " d"], step_size: float, key: PRNGKeyArray) -> float:
+        """The next stage's step size: the curvature only grows while the scale stays, and follows a moving scale."""
+        moving = isinstance(states, MovingState)
+        found = self._largest_curvature(states.w if moving else states, scale, key)
+        before = self.curvature
+        self.curvature = found if moving else max(before, found)
+        self.growth = self.curvature / before if before > 0 else math.inf
+        wanted = self._step_size(self.curvature)
+        return wanted if moving or step_size > STALE * wanted else step_size
+
+    def _scale(self, states: MovingState) -> Float[Array, " d"]:
+        """One scale for all chains: the preconditioner of their mean squared gradient."""
+        pooled = MovingState(states.w[0], jnp.mean(states.second_moment, axis=0), states.momentum[0], states.count[0])
+        return moving_scale(moving_rule(self.settings), pooled)
+
+    def _step_size(self, curvature: float) -> float:
+        """c/a, at most what earlier attempts left; t stands in for a curvature that vanishes at w*."""
+        if self.settings.step_size != "auto":
+            return self.settings.step_size
+        usable = curvature if math.isfinite(curvature) and curvature > 0 else float(self.posterior.nbeta)
+        return min(COURANT / usable, self.step_limit)

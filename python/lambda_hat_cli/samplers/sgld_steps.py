@@ -1,0 +1,221 @@
+"""The Langevin steps that SGLD is made of: pure functions of one chain, jittable, no chain axis."""
+
+import math
+from typing import Literal, NamedTuple
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float, Int, PRNGKeyArray
+
+from lambda_hat_cli.posterior.local import LocalPosterior
+
+
+class Measured(NamedTuple):
+    """What one point of a chain shows: tK and U in nats, (w−w*)·∇U/d, ‖w−w*‖²."""
+
+    llc: Float[Array, ""]
+    energy: Float[Array, ""]
+    virial: Float[Array, ""]
+    distance_squared: Float[Array, ""]
+
+
+class LangevinState(eqx.Module):
+    """One chain at two coupled levels: `w` takes steps ε, `w_half` twice as many steps ε/2 with the same noise."""
+
+    w: Float[Array, " d"]
+    w_half: Float[Array, " d"]
+
+
+class MovingState(eqx.Module):
+    """One chain whose preconditioner follows its gradients."""
+
+    w: Float[Array, " d"]
+    second_moment: Float[Array, " d"]
+    momentum: Float[Array, " d"]
+    count: Float[Array, ""]
+
+
+class StepParameters(eqx.Module):
+    """Step size ε and the diagonal preconditioner M; ones where there is none."""
+
+    step_size: Float[Array, ""]
+    scale: Float[Array, " d"]
+
+
+class MovingRule(eqx.Module):
+    """How a moving preconditioner averages: decay rates of momentum and squared gradient, and its floor."""
+
+    kind: Literal["rmsprop", "adam"] = eqx.field(static=True)
+    beta1: float = eqx.field(static=True)
+    beta2: float = eqx.field(static=True)
+    epsilon: float = eqx.field(static=True)
+
+
+def measure(posterior: LocalPosterior, w: Float[Array, " d"]) -> tuple[Float[Array, " d"], Measured]:
+    """∇U(w) and what w shows; one full gradient."""
+    energy, llc, gradient = posterior.value_and_grad(w)
+    distance_squared = jnp.sum((w - posterior.w_star) ** 2)
+    return gradient, Measured(llc, energy, posterior.virial(w, gradient), distance_squared)
+
+
+class Randomness(NamedTuple):
+    """All the randomness of a draw, made at once, which is faster than step by step.
+
+    Attributes:
+        noise: standard normal, (steps, d). indices: rows drawn with replacement, (steps, batch), None for all rows.
+    """
+
+    noise: Float[Array, "steps d"]
+    indices: Int[Array, "steps batch"] | None
+
+
+def randomness(posterior: LocalPosterior, key: PRNGKeyArray, steps: int, batch_size: int | None) -> Randomness:
+    """The randomness of `steps` steps."""
+    noise_key, batch_key = jax.random.split(key)
+    w_star = posterior.w_star
+    noise = jax.random.normal(noise_key, (steps, *w_star.shape), w_star.dtype)
+    if batch_size is None:
+        return Randomness(noise, None)
+    return Randomness(noise, jax.random.randint(batch_key, (steps, batch_size), 0, posterior.rows))
+
+
+def langevin_point(
+    w: Float[Array, " d"], step_size: Float[Array, ""], scale: Float[Array, " d"], noise: Float[Array, " d"]
+) -> Float[Array, " d"]:
+    """y = w + ½√(εM)·ξ, where the gradient is taken and tK recorded.
+
+    The chain of the y is Leimkuhler and Matthews' (2013, "Rational construction of stochastic numerical methods for
+    molecular sampling", eq. 1.5): one gradient a step, exact on quadratics at any stable step, else O(ε²).
+    """
+    return w + 0.5 * jnp.sqrt(step_size * scale) * noise
+
+
+def langevin_move(
+    w: Float[Array, " d"],
+    gradient: Float[Array, " d"],
+    step_size: Float[Array, ""],
+    scale: Float[Array, " d"],
+    noise: Float[Array, " d"],
+) -> Float[Array, " d"]:
+    """w − (ε/2)·M·∇U + √(εM)·ξ."""
+    return w - 0.5 * step_size * scale * gradient + jnp.sqrt(step_size * scale) * noise
+
+
+def single_draw(
+    posterior: LocalPosterior,
+    parameters: StepParameters,
+    w: Float[Array, " d"],
+    key: PRNGKeyArray,
+    steps: int,
+    batch_size: int | None,
+) -> tuple[Float[Array, " d"], Measured]:
+    """`steps` steps of one level, for warm-up; measured as in `coupled_draw`."""
+
+    def one(
+        w: Float[Array, " d"], drawn: Randomness
+    ) -> tuple[Float[Array, " d"], tuple[Float[Array, " d"], Measured | None]]:
+        y = langevin_point(w, parameters.step_size, parameters.scale, drawn.noise)
+        gradient, seen = _gradient(posterior, y, drawn.indices)
+        return langevin_move(w, gradient, parameters.step_size, parameters.scale, drawn.noise), (y, seen)
+
+    w, (points, seen) = jax.lax.scan(one, w, randomness(posterior, key, steps, batch_size))
+    return w, _summary(posterior, points, seen)
+
+
+def coupled_draw(
+    posterior: LocalPosterior,
+    parameters: StepParameters,
+    state: LangevinState,
+    key: PRNGKeyArray,
+    steps: int,
+    batch_size: int | None,
+) -> tuple[LangevinState, Measured, Measured]:
+    """`steps` steps ε of one level beside 2·`steps` steps ε/2 of the other, their noise coupled by ξ = (ξ₁+ξ₂)/√2.
+
+    With the full batch the measurements are means over the steps; with mini-batches, where tK needs data that the
+    steps did not read, they are taken once, at the last point of each level.
+
+    Returns:
+        The new state, what the level ε and what the level ε/2 showed.
+    """
+    half = 0.5 * parameters.step_size
+
+    def one(
+        state: LangevinState, drawn: tuple[Randomness, Randomness]
+    ) -> tuple[LangevinState, tuple[LangevinState, Measured | None, Measured | None]]:
+        first, second = drawn
+        noise = (first.noise + second.noise) / math.sqrt(2.0)
+        y = langevin_point(state.w, parameters.step_size, parameters.scale, noise)
+        gradient, seen = _gradient(posterior, y, first.indices)
+        w = langevin_move(state.w, gradient, parameters.step_size, parameters.scale, noise)
+        y_first = langevin_point(state.w_half, half, parameters.scale, first.noise)
+        gradient, seen_first = _gradient(posterior, y_first, first.indices)
+        middle = langevin_move(state.w_half, gradient, half, parameters.scale, first.noise)
+        y_second = langevin_point(middle, half, parameters.scale, second.noise)
+        gradient, seen_second = _gradient(posterior, y_second, second.indices)
+        w_half = langevin_move(middle, gradient, half, parameters.scale, second.noise)
+        seen_half = jax.tree.map(lambda a, b: 0.5 * (a + b), seen_first, seen_second)
+        return LangevinState(w, w_half), (LangevinState(y, y_second), seen, seen_half)
+
+    first_key, second_key = jax.random.split(key)
+    drawn = (
+        randomness(posterior, first_key, steps, batch_size),
+        randomness(posterior, second_key, steps, batch_size),
+    )
+    state, (points, seen, seen_half) = jax.lax.scan(one, state, drawn)
+    return state, _summary(posterior, points.w, seen), _summary(posterior, points.w_half, seen_half)
+
+
+def moving_draw(
+    posterior: LocalPosterior,
+    step_size: Float[Array, ""],
+    rule: MovingRule,
+    state: MovingState,
+    key: PRNGKeyArray,
+    steps: int,
+    batch_size: int | None,
+) -> tuple[MovingState, Measured]:
+    """`steps` steps w − (ε/2)·M·g + √(εM)·ξ with M from the running mean square of the gradients, g = ∇U(w) (rmsprop)
+    or its running mean (adam).
+
+    Sources: Li, Chen, Carlson and Carin 2016, "Preconditioned stochastic gradient Langevin dynamics", algorithm 1,
+    without the Γ term as in their experiments; Kingma and Ba 2015, "Adam", algorithm 1, for momentum and its correction.
+    As in the first, M averages squares of the mean gradient per datum, here ∇U/t, so that its floor `epsilon` means the
+    same for every n and β.
+    """
+
+    def one(state: MovingState, drawn: Randomness) -> tuple[MovingState, tuple[Float[Array, " d"], Measured | None]]:
+        gradient, seen = _gradient(posterior, state.w, drawn.indices)
+        moved = MovingState(
+            w=state.w,
+            second_moment=rule.beta2 * state.second_moment + (1 - rule.beta2) * (gradient / posterior.nbeta) ** 2,
+            momentum=rule.beta1 * state.momentum + (1 - rule.beta1) * gradient,
+            count=state.count + 1,
+        )
+        drift = moved.momentum / (1 - rule.beta1**moved.count) if rule.kind == "adam" else gradient
+        w = langevin_move(state.w, drift, step_size, moving_scale(rule, moved), drawn.noise)
+        return eqx.tree_at(lambda s: s.w, moved, w), (state.w, seen)
+
+    state, (points, seen) = jax.lax.scan(one, state, randomness(posterior, key, steps, batch_size))
+    return state, _summary(posterior, points, seen)
+
+
+def moving_scale(rule: MovingRule, state: MovingState) -> Float[Array, " d"]:
+    """M = 1/(epsilon + √V); adam corrects V for its start at zero (at least one step taken), rmsprop does not."""
+    correction = 1 - rule.beta2 ** jnp.maximum(state.count, 1) if rule.kind == "adam" else 1.0
+    return 1 / (rule.epsilon + jnp.sqrt(state.second_moment / correction))
+
+
+def _gradient(
+    posterior: LocalPosterior, w: Float[Array, " d"], indices: Int[Array, " batch"] | None
+) -> tuple[Float[Array, " d"], Measured | None]:
+    if indices is None:
+        return measure(posterior, w)
+    return posterior.control_variate_gradient(w, indices), None
+
+
+def _summary(posterior: LocalPosterior, points: Float[Array, "steps d"], seen: Measured | None) -> Measured:
+    if seen is None:
+        return measure(posterior, points[-1])[1]
+    return jax.tree.map(jnp.mean, seen)
