@@ -370,7 +370,7 @@ def test_page_shows_every_run_and_loads_nothing(case: Case) -> None:
     assert "&lt;script&gt;" in page
     assert not [text for text in (NASTY, "<script", "<link", "url(", "@import") if text in page]
     sources = re.findall(r'(?:src|href)="([^"]*)"', page)
-    assert len([source for source in sources if source.startswith("data:image/png;base64,")]) == 1 + 3 + 4 * 3
+    assert len([source for source in sources if source.startswith("data:image/png;base64,")]) == 1 + 2 + 4 * 3
     assert all(source.startswith(("data:image/png;base64,", "#")) for source in sources)
     assert len(re.findall(r"<img [^>]*alt=\"[^\"]+\"", page)) == len(re.findall("<img ", page))
     anchors = set(re.findall(r'id="([^"]*)"', page))
@@ -474,6 +474,6 @@ def test_a_wild_run_does_not_stretch_the_combined_picture() -> None:
     curves = (curve("hmc", 10.0, "reliable"), curve("sgld", 1e6, "uncertain"))
     panel = combined.Panel("quadratic", "", curves, finite_t=9.9, finite_t_kind="exact", limit=10.0)
     axes = combined.new_figure(4, 3).subplots()
-    combined._draw(axes, panel, ("hmc", "sgld"))
+    combined._draw(axes, panel, ("hmc", "sgld"), legend_drop=0.2)
     assert axes.get_ylim()[1] < 20
     assert "sgld (uncertain): 1e+06, outside" in [text.get_text() for text in axes.get_legend().get_texts()]

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from textwrap import shorten
+from typing import Any
 
 import numpy as np
 from jaxtyping import Bool, Float
@@ -62,7 +63,7 @@ def draw_overview(panels: Sequence[Panel], samplers: Sequence[str], path: Path) 
         figure = new_figure(width, height)
         grid = figure.subplots(rows, columns, squeeze=False)
         for axes, panel in zip(grid.flat, panels, strict=False):
-            _draw(axes, panel, samplers)
+            _draw(axes, panel, samplers, legend_drop=0.2)
         for axes in grid.flat[len(panels) :]:
             axes.remove()
         save(figure, path, dpi=min(_DPI, _LARGEST_PIXELS / max(width, height)))
@@ -72,11 +73,12 @@ def draw_panel(panel: Panel, samplers: Sequence[str], path: Path) -> None:
     """Write a PNG of one (target, β, γ)."""
     with style():
         figure = new_figure(8.5, 5.6)
-        _draw(figure.subplots(), panel, samplers)
+        _draw(figure.subplots(), panel, samplers, legend_drop=0.13)
         save(figure, path, dpi=_DPI)
 
 
-def _draw(axes: Axes, panel: Panel, samplers: Sequence[str]) -> None:
+def _draw(axes: Axes, panel: Panel, samplers: Sequence[str], legend_drop: float) -> None:
+    """Fill the axes; the legend stands `legend_drop` axes heights below them, under the axis label."""
     limits = _vertical_limits(panel)
     if panel.finite_t is not None:
         kind = "exact" if panel.finite_t_kind == "exact" else "reference"
@@ -94,14 +96,15 @@ def _draw(axes: Axes, panel: Panel, samplers: Sequence[str]) -> None:
         log_count_axis(axes)
         axes.set_xlabel("gradients (full-data equivalents, all chains)")
     axes.set_title(f"{shorten(panel.title, 60, placeholder='…')}\n{panel.subtitle}")
-    axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.2), ncols=2)
+    axes.legend(loc="upper center", bbox_to_anchor=(0.5, -legend_drop), ncols=2)
 
 
 def _draw_curve(axes: Axes, curve: Curve, color: str, limits: tuple[float, float] | None) -> None:
     """A run's curve with its band; an invalid one dotted and without; one that drew nothing only named."""
     usable = curve.final[0] is not None
-    line = {"color": color, "linestyle": "-" if usable else ":"}
-    mark = {"marker": "o" if usable else "x", "markerfacecolor": color if curve.outcome == "reliable" else "white"}
+    line: dict[str, Any] = {"color": color, "linestyle": "-" if usable else ":"}
+    filled = color if curve.outcome == "reliable" else "white"
+    mark: dict[str, Any] = {"marker": "o" if usable else "x", "markerfacecolor": filled}
     axes.plot([], [], label=_legend(curve, limits), **line, **mark)
     shown = _shown(curve)
     if not shown.any():

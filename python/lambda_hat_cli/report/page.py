@@ -20,7 +20,7 @@ EMBED_UP_TO_RUNS = 60
 """Beyond this many runs the page links its pictures, because it would grow to tens of megabytes."""
 
 _TEMPLATES = Path(__file__).parent / "templates"
-_NETWORKS = ("mlp", "deep_linear", "python")
+_NETWORKS = ("mlp", "deep_linear")
 _MEANINGS: dict[Outcome, str] = {
     "reliable": "converged to tolerance with every check passed",
     "uncertain": "a number with a stated reservation",
@@ -56,12 +56,12 @@ class RunView:
 
 @dataclass(frozen=True)
 class GroupView:
-    """The runs of one (target, β, γ); `first` carries what they share."""
+    """The runs of one (target, β, γ); `first` carries what they share, `picture` is None where nothing was drawn."""
 
     first: ResultRow
     finite_t: ResultRow | None
     runs: tuple[RunView, ...]
-    picture: Picture
+    picture: Picture | None
 
 
 @dataclass(frozen=True)
@@ -124,12 +124,15 @@ def page(collection: Collection, overview: Path, pictures: Path) -> str:
 def _group_view(experiment: str, group: Group, pictures: Path, embed: bool) -> GroupView:
     runs = tuple(_run_view(experiment, run, embed) for run in group.runs)
     first = runs[0].result
+    analysed = any(run.analysis for run in group.runs)
     alt = f"λ̂ over gradients of all samplers on {first.target}"
     return GroupView(
         first=first,
         finite_t=next((view.result for view in runs if view.result.finite_t_value is not None), None),
         runs=runs,
-        picture=_picture(pictures / group.picture, f"{pictures.name}/{group.picture}", alt, embed),
+        picture=_picture(pictures / group.picture, f"{pictures.name}/{group.picture}", alt, embed)
+        if analysed
+        else None,
     )
 
 
