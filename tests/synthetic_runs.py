@@ -7,8 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from lambda_hat_cli.artifacts.run import Environment, RunRecord, Trace, write_trace
-from lambda_hat_cli.artifacts.run import Descent
+from lambda_hat_cli.artifacts.run import Descent, Environment, RunRecord, Trace, write_trace
 from lambda_hat_cli.artifacts.store import write_record
 from lambda_hat_cli.artifacts.target import TargetRecord
 from lambda_hat_cli.experiment.rows import RunRow
@@ -73,7 +72,9 @@ def weighted_trace(scale: float, draws: int = 2000, d: int = 5, seed: int = 0) -
     z = scale * rng.normal(size=(2, draws, d))
     llc = 0.5 * np.sum(z**2, axis=2)
     log_weight = -llc + 0.5 * np.sum((z / scale) ** 2, axis=2) + d * np.log(scale)
-    return Trace(draw_kind="weighted_iid", posterior={"llc": llc, "loss": llc / NBETA}, sample_stats={"log_weight": log_weight})
+    return Trace(
+        draw_kind="weighted_iid", posterior={"llc": llc, "loss": llc / NBETA}, sample_stats={"log_weight": log_weight}
+    )
 
 
 @dataclass

@@ -42,7 +42,7 @@ def verdict_of(checks: tuple[Check, ...], would_have_been: float | None = None) 
     """The worst outcome of the checks; an invalid run's first reason also says what the average would have been."""
     label, found = worst(checks), reasons(checks)
     if label == "invalid" and found and would_have_been is not None:
-        found = (f"{found[0]}; the plain average would have been {would_have_been:.4g}", *found[1:])
+        found = (f"{found[0]}; the average of the draws would have been {would_have_been:.4g}", *found[1:])
     return Verdict(label, found, checks)
 
 
@@ -85,13 +85,12 @@ def markov_checks(
     tolerance = run.runs.tolerance
     checks = [
         _positive(scale, estimate.se),
-        _tolerance(estimate.half_width, scale, tolerance),
         at_least(
-            "effective sample size",
-            float(np.min([estimate.ess_mean, estimate.ess_bulk, estimate.ess_tail])),
-            400,
-            50,
-            "give the run more gradients",
+            "least chain spread",
+            _least_spread(llc),
+            0.3,
+            0.02,
+            "a chain hardly moves, the others leave it behind; give a longer warm-up or a smaller step",
         ),
         at_most(
             "R-hat",
@@ -101,12 +100,13 @@ def markov_checks(
             "the chains have not mixed; give a longer warm-up, more gradients or a larger localization",
         ),
         at_least(
-            "least chain spread",
-            _least_spread(llc),
-            0.3,
-            0.02,
-            "a chain hardly moves, the others leave it behind; give a longer warm-up or a smaller step",
+            "effective sample size",
+            float(np.min([estimate.ess_mean, estimate.ess_bulk, estimate.ess_tail])),
+            400,
+            50,
+            "give the run more gradients",
         ),
+        _tolerance(estimate.half_width, scale, tolerance),
         _drift(llc, scale, tolerance),
         at_most(
             "Var[tK]/λ̂",

@@ -24,10 +24,11 @@ from lambda_hat_cli.figures.words import result_of, title_of
 Draws = Float[np.ndarray, "chains draws"]
 
 _POINTS = 30
+_LAGS = 100
 
 
 def draw_autocorrelation(trace: Trace | None, record: AnalysisRecord, path: Path) -> None:
-    """Write the autocorrelation of tK at lags up to a quarter of the draws, chain by chain."""
+    """Write the autocorrelation of tK at small lags, chain by chain."""
     with style():
         figure = new_figure(7.6, 4.2)
         headline(figure, title_of(record), result_of(record), record.llc is None)
@@ -37,12 +38,11 @@ def draw_autocorrelation(trace: Trace | None, record: AnalysisRecord, path: Path
             message(axes, "no moving, finite chains to correlate")
         else:
             covariance = autocovariance(llc)
-            lags = np.arange(max(2, llc.shape[1] // 4))
+            lags = np.arange(min(_LAGS, llc.shape[1] // 2))
             for row, colour in zip(covariance, chain_colours(len(covariance)), strict=True):
-                axes.plot(lags + 1, row[lags] / row[0], color=colour, linewidth=0.9, alpha=0.7)
+                axes.plot(lags, row[lags] / row[0], color=colour, linewidth=0.9, alpha=0.7)
             axes.axhline(0.0, color=FAINT, linewidth=0.8)
-            log_count_axis(axes)
-            axes.set_xlabel("lag in draws, from 1 = the draw itself")
+            axes.set_xlabel("lag in draws")
             axes.set_ylabel("autocorrelation of tK")
             axes.set_title("each chain")
         save(figure, path)

@@ -8,7 +8,7 @@ from matplotlib.axes import Axes
 
 from lambda_hat_cli.artifacts.analysis import AnalysisRecord
 from lambda_hat_cli.artifacts.run import Trace
-from lambda_hat_cli.estimate.diagnostics import average_ranks
+from lambda_hat_cli.estimate.diagnostics import average_ranks, ess_bulk
 from lambda_hat_cli.estimate.psis import psis_smooth
 from lambda_hat_cli.figures.style import (
     ALARM,
@@ -30,7 +30,10 @@ Draws = Float[np.ndarray, "chains draws"]
 _RANK_BINS = 20
 _ROWS = 8
 _BINS = 50
-_WITH_MOMENTUM = ("hmc", "mclmc")
+_ENERGY_OF = {
+    "mclmc": "potential energy U\n(a momentum of fixed length carries none)",
+    "sgld": "potential energy U\n(this sampler has no momentum)",
+}
 
 
 def draw_rank_energy(trace: Trace | None, record: AnalysisRecord, path: Path) -> None:
@@ -38,20 +41,19 @@ def draw_rank_energy(trace: Trace | None, record: AnalysisRecord, path: Path) ->
     with style():
         figure = new_figure(9.6, 4.4)
         headline(figure, title_of(record), result_of(record), record.llc is None)
-        left, right = figure.subplots(1, 2)
         llc = None if trace is None else trace.posterior.get("llc")
-        if trace is None or llc is None or llc.shape[1] < 2 or not np.isfinite(llc).all():
-            message(left, "no finite draws to rank")
-            message(right, "")
+        if trace is None or llc is None or llc.shape[1] < 4 or not np.isfinite(llc).all():
+            message(figure.subplots(), "no finite draws to rank")
         elif trace.draw_kind == "weighted_iid":
-            _weights(left, right, trace.sample_stats.get("log_weight"))
+            _weights(*figure.subplots(1, 2), trace.sample_stats.get("log_weight"))
         else:
-            _ranks(left, llc, record.ess_bulk)
+            left, right = figure.subplots(1, 2)
+            _ranks(left, llc)
             _energy(right, trace, record)
         save(figure, path)
 
 
-def _ranks(axes: Axes, llc: Draws, ess: float | None) -> None:
+def _ranks(axes: Axes, llc: Draws) -> None:
     """One row of bars a chain: the share of its draws in each twentieth of all ranks, against one twentieth."""
     chains, draws = llc.shape
     ranks = average_ranks(llc)
@@ -59,12 +61,11 @@ def _ranks(axes: Axes, llc: Draws, ess: float | None) -> None:
     counts = np.array([np.histogram(row, bins=edges)[0] for row in ranks])
     expected = draws / _RANK_BINS
     shown = np.sort(np.argsort(-np.abs(counts - expected).max(axis=1), kind="stable")[:_ROWS])
-    effective = min(draws, ess / chains) if ess else draws
-    band = 1.96 * np.sqrt((1 - 1 / _RANK_BINS) / _RANK_BINS / effective) * _RANK_BINS
-    height = 0.42 / max(1.0 + band, float(counts[shown].max()) / expected)
+    height = 0.42 / max(2.0, float(counts[shown].max()) / expected)
     centres = np.arange(_RANK_BINS)
     for row, chain in enumerate(shown):
         base = len(shown) - 1 - row
+        low, high = _band(llc[chain : chain + 1], top=0.42 / height)
         axes.bar(
             centres,
             2 * height * counts[chain] / expected,
@@ -76,32 +77,40 @@ def _ranks(axes: Axes, llc: Draws, ess: float | None) -> None:
         axes.plot([-0.5, _RANK_BINS - 0.5], [base + 2 * height] * 2, color=INK, linewidth=0.8)
         axes.fill_between(
             [-0.5, _RANK_BINS - 0.5],
-            base + 2 * height * max(0.0, 1 - band),
-            base + 2 * height * (1 + band),
+            base + 2 * height * low,
+            base + 2 * height * high,
             color=FAINT,
             alpha=0.25,
             linewidth=0,
         )
-    axes.set_yticks(np.arange(len(shown)) + height, [f"chain {chain + 1}" for chain in shown[::-1]])
+    axes.set_yticks(np.arange(len(shown)) + 0.42, [f"chain {chain + 1}" for chain in shown[::-1]])
     axes.set_xticks([-0.5, (_RANK_BINS - 1) / 2, _RANK_BINS - 0.5], ["0", "½", "1"])
     axes.set_xlim(-0.5, _RANK_BINS - 0.5)
     axes.set_ylim(-0.08, len(shown))
     axes.tick_params(axis="y", length=0)
     axes.set_xlabel("rank of tK among all draws")
     some = f", the {_ROWS} least even of {chains}" if chains > _ROWS else ""
-    axes.set_title(f"ranks of tK by chain{some}\n(line: even; grey: 95 % at this effective sample size)")
+    axes.set_title(f"ranks of tK by chain{some}\n(line: even; grey: 95 % at the chain's effective sample size)")
+
+
+def _band(chain: Draws, top: float) -> tuple[float, float]:
+    """Where 95 % of the bars of a well-mixed chain end, in units of the even share; cut at `top`, the row's height."""
+    effective = min(float(chain.size), ess_bulk(chain))
+    if not effective > 0:
+        return 0.0, top
+    reach = 1.96 * np.sqrt((_RANK_BINS - 1) / effective)
+    return max(0.0, 1.0 - reach), min(top, 1.0 + reach)
 
 
 def _energy(axes: Axes, trace: Trace, record: AnalysisRecord) -> None:
     """Energy about its mean against its change from draw to draw: alike where energies are visited freely."""
-    momentum = record.run.settings.kind in _WITH_MOMENTUM
+    kind = record.run.settings.kind
     energy = trace.sample_stats.get("energy")
     if energy is None or not np.isfinite(energy).all() or np.ptp(energy) == 0:
         message(axes, "the energy was not recorded" if energy is None else "the energy has no spread to show")
         return
     centred = energy - energy.mean(axis=1, keepdims=True)
     change = np.diff(energy, axis=1)
-    fraction = float(np.mean(np.mean(change**2, axis=1) / np.var(energy, axis=1)))
     limit = float(np.quantile(np.abs(np.concatenate([centred, change], axis=1)), 0.998))
     edges = np.linspace(-limit, limit, _BINS + 1)
     for values, colour, label in ((centred, PALETTE[0], "energy − mean"), (change, PALETTE[1], "change between draws")):
@@ -112,8 +121,11 @@ def _energy(axes: Axes, trace: Trace, record: AnalysisRecord) -> None:
     axes.set_ylabel("share of draws")
     axes.set_ylim(bottom=0)
     axes.margins(y=0.25)
-    kind = "energy" if momentum else "potential energy U (this sampler has no momentum)"
-    axes.set_title(f"{kind}\nmean square change/variance (BFMI) = {fraction:.2g}")
+    if kind == "hmc":
+        fraction = float(np.sum(change**2) / np.sum(centred**2))
+        axes.set_title(f"energy with momentum\nsquared change/squared spread (BFMI) = {fraction:.2g}")
+    else:
+        axes.set_title(_ENERGY_OF[kind])
     axes.legend(loc="upper right")
 
 

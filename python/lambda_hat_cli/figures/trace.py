@@ -23,19 +23,18 @@ def draw_trace(trace: Trace | None, record: AnalysisRecord, path: Path) -> None:
     with style():
         figure = new_figure(9.6, 4.4)
         headline(figure, title_of(record), result_of(record), record.llc is None)
-        left, right = figure.subplots(1, 2, width_ratios=(3, 1))
         llc = None if trace is None else trace.posterior.get("llc")
         if trace is None or llc is None or not np.isfinite(llc).any():
-            message(left, "no draws to show")
-            message(right, "")
-        elif trace.draw_kind == "weighted_iid":
-            _fits(left, llc, record)
-            _log_weights(right, trace.sample_stats.get("log_weight"))
+            message(figure.subplots(), "no draws to show")
         else:
-            _chains(left, llc, trace.warmup_posterior.get("llc"), record)
-            _distributions(right, llc, left.get_ylim())
-        if left.get_legend_handles_labels()[0]:
-            figure.legend(*left.get_legend_handles_labels(), loc="outside lower center", ncols=4)
+            left, right = figure.subplots(1, 2, width_ratios=(3, 1))
+            if trace.draw_kind == "weighted_iid":
+                _fits(left, llc, record)
+                _log_weights(right, trace.sample_stats.get("log_weight"))
+            else:
+                _chains(left, llc, trace.warmup_posterior.get("llc"), record)
+                _distributions(right, llc, left.get_ylim())
+            figure.legend(*left.get_legend_handles_labels(), loc="outside lower center", ncols=5)
         save(figure, path)
 
 
