@@ -7,14 +7,10 @@ import numpy as np
 from jaxtyping import Float, Shaped
 
 from lambda_hat_cli.estimate.diagnostics import mcse_mean
-from lambda_hat_cli.experiment.schema import HmcSettings, MclmcSettings, SamplerSettings, SgldSettings
+from lambda_hat_cli.experiment.schema import HmcSettings, MclmcSettings, SamplerSettings
 
 Draws = Float[np.ndarray, "chains draws"]
 
-# Error at step ε over the difference to step ε/2: 4/3 where the integrator errs by O(ε²), 2 where the gradient noise of
-# mini-batches makes it O(ε) (Richardson 1911).
-SECOND_ORDER = 4.0 / 3.0
-FIRST_ORDER = 2.0
 # |error of λ̂|/λ̂ of unadjusted leapfrog MCLMC against the cube root of the energy-error variance per dimension was at
 # most .27 on quadratics, linear networks and a tanh network; the bound leaves half as much again.
 MCLMC_FACTOR = 0.4
@@ -27,11 +23,14 @@ class Bias:
     Attributes:
         value: the bound in units of λ̂, ≥ 0; None where nothing measures it.
         se: standard error of the bound; 0 where it is none of sampling.
+        step_effect: |K(ε/2) − K(ε)| in units of λ̂, or `value` where it was not measured; the bound is not to be believed
+            where this is a large part of λ̂.
         source: what the bound rests on, a phrase for a person.
     """
 
     value: float | None
     se: float
+    step_effect: float | None
     source: str
 
 
@@ -43,30 +42,27 @@ def discretisation_bias(
 ) -> Bias:
     """The bound for a run of Markov chains with recorded `llc` and sampler statistics `stats`.
 
-    Coupled chains at half the step, `llc_half_step`, measure it. Without them a Metropolis test removes it (HMC), the
-    realised energy error bounds it (MCLMC: `energy_error` among the statistics or in `tuned`, E[ΔE²]/d of a step),
-    or it is unknown (SGLD).
+    Coupled chains at half the step, `llc_half_step`, measure it: `llc` is their extrapolation to step 0, and what the
+    extrapolation changed bounds what it left. Without them a Metropolis test removes it (HMC), the realised energy error
+    bounds it (MCLMC: `energy_error` among the statistics, E[ΔE²]/d of a step), or it is unknown (SGLD).
     """
     if "llc_half_step" in stats:
-        first_order = isinstance(settings, SgldSettings) and settings.batch_size != "full"
-        return half_step_bias(llc, stats["llc_half_step"], FIRST_ORDER if first_order else SECOND_ORDER)
+        return half_step_bias(llc, stats["llc_half_step"], tuned.get("extrapolation") or 1.0)
     if isinstance(settings, HmcSettings):
-        return Bias(0.0, 0.0, "none: every step is Metropolis-adjusted")
-    if isinstance(settings, MclmcSettings):
-        error = float(np.mean(stats["energy_error"])) if "energy_error" in stats else tuned.get("energy_error")
-        if error is not None and np.isfinite(error) and error >= 0:
-            bound = MCLMC_FACTOR * float(np.cbrt(error)) * abs(float(np.mean(llc)))
-            return Bias(
-                bound, 0.0, f"{MCLMC_FACTOR}·(energy error {error:.2g} a dimension)^(1/3)·λ̂, an empirical bound"
-            )
-    return Bias(None, 0.0, "not measured")
+        return Bias(0.0, 0.0, 0.0, "none: every step is Metropolis-adjusted")
+    if isinstance(settings, MclmcSettings) and "energy_error" in stats:
+        error = float(np.mean(stats["energy_error"]))
+        bound = MCLMC_FACTOR * float(np.cbrt(error)) * abs(float(np.mean(llc)))
+        if np.isfinite(bound):
+            source = f"{MCLMC_FACTOR}·(energy error {error:.2g} a dimension)^(1/3)·λ̂, an empirical bound"
+            return Bias(bound, 0.0, bound, source)
+    return Bias(None, 0.0, None, "not measured")
 
 
-def half_step_bias(llc: Draws, llc_half_step: Draws, factor: float) -> Bias:
-    """`factor` times the mean difference between coupled chains at steps ε and ε/2."""
-    difference = llc_half_step - llc
+def half_step_bias(llc: Draws, llc_half_step: Draws, extrapolation: float) -> Bias:
+    """The mean of llc − K(ε/2) = extrapolation·(K(ε/2) − K(ε)), which Richardson's extrapolation added."""
+    change = llc - llc_half_step
+    value = abs(float(np.mean(change)))
     return Bias(
-        abs(float(np.mean(difference))) * factor,
-        mcse_mean(difference) * factor,
-        f"{factor:.2g} × the difference to coupled chains at half the step",
+        value, mcse_mean(change), value / extrapolation, "what extrapolating from two coupled step sizes changed"
     )

@@ -212,15 +212,15 @@ def _acceptance(acceptance: Draws) -> list[Check]:
 
 def _discretisation(bias: Bias, scale: float, tolerance: float) -> Check:
     """Beyond a tenth the expansion in the step size that the bound rests on is not to be trusted."""
-    if bias.value is None:
+    if bias.value is None or bias.step_effect is None:
         reason = (
             "the step size's own error was not measured; compare with hmc or a sampler run at half the step before "
             "relying on this number"
         )
         return stated("discretisation error", "uncertain", "measured", "not measured", reason)
     check = at_most(
-        "discretisation error/(λ̂ + δ)",
-        _ratio(bias.value, scale),
+        "effect of the step size/(λ̂ + δ)",
+        _ratio(bias.step_effect, scale),
         0.1,
         0.5,
         "the step is too large for this target; take a smaller step or hmc",
