@@ -38,8 +38,8 @@ def parse_yaml(text: str, where: str) -> Any:
     Raises:
         UserError: when the text is not valid YAML, repeats a key, has a key that is no text, or grows without measure.
     """
-    loader = _Loader(text)
     try:
+        loader = _Loader(text)
         node = loader.get_single_node()
         if node is None:
             return None
@@ -53,8 +53,6 @@ def parse_yaml(text: str, where: str) -> Any:
         raise UserError(f"{where}: not valid YAML: {' '.join(str(error).split())}") from None
     except RecursionError:
         raise UserError(f"{where}: nested too deeply to be read; an experiment needs about six levels") from None
-    finally:
-        loader.dispose()
 
 
 def _read_text(path: Path) -> str:

@@ -1,0 +1,353 @@
+"""The experiment file: what is read, what is refused and in which words, and how it expands."""
+
+import re
+from pathlib import Path
+from typing import Any, get_args, get_origin
+
+import pytest
+import yaml
+from pydantic import BaseModel
+from pydantic_core import PydanticUndefined
+
+from lambda_hat_cli.errors import UserError
+from lambda_hat_cli.experiment import schema
+from lambda_hat_cli.experiment.document import parse_yaml, read_document
+from lambda_hat_cli.experiment.expand import Rows, expand, parameter_count
+from lambda_hat_cli.experiment.load import load_experiment
+
+ROOT = Path(__file__).parents[2]
+QUADRATIC = {"name": "q", "model": {"kind": "quadratic", "curvatures": [1, 2]}}
+MLP = {"name": "net", "model": {"kind": "mlp", "widths": [3, 4, 1]}}
+
+
+def experiment(**changes: Any) -> dict[str, Any]:
+    return {"name": "x", "targets": [QUADRATIC], "samplers": [{"kind": "hmc"}]} | changes
+
+
+def rows(folder: Path, content: dict[str, Any] | str, assignments: str = "") -> Rows:
+    file = folder / "x.yml"
+    file.write_text(content if isinstance(content, str) else yaml.safe_dump(content))
+    loaded = load_experiment(file, assignments)
+    return expand(loaded, where="x.yml", files={}, build_code={}, sample_code={})
+
+
+def refusal(folder: Path, content: dict[str, Any] | str, assignments: str = "") -> str:
+    with pytest.raises(UserError) as caught:
+        rows(folder, content, assignments)
+    return str(caught.value)
+
+
+# Reading ----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [
+        ("1e-3", 1e-3),
+        ("-.5E+2", -50.0),
+        ("2e6", 2_000_000),
+        ("0x1F", 31),
+        ("0o17", 15),
+        ("017", 17),
+        ("no", "no"),
+        ("2026-01-01", "2026-01-01"),
+        ("1:30", "1:30"),
+        ("'1'", "1"),
+        ("true", True),
+        ("~", None),
+    ],
+)
+def test_scalars_follow_yaml_1_2(text: str, value: object) -> None:
+    read = parse_yaml(text, "")
+    assert read == value
+    assert type(read) is type(value)
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        (b"", "is empty"),
+        (b"# only a comment\n", "is empty"),
+        (b"- a\n", "holds a list"),
+        (b"name: x\nname: y\n", 'line 2, column 1: not valid YAML: the key "name" stands here a second time'),
+        (b"name: [1, 2\nseed: 3\n", "line 2, column 5"),
+        (b"name: !!python/object/apply:os.system ['true']\n", "the tag !!python/object/apply:os.system is not used"),
+        (b"name: !!binary aGk=\n", "the tag !!binary is not used"),
+        (b"1: x\n", "a key must be text"),
+        (b"a: 1\n---\nb: 2\n", "line 2"),
+        (b"\x89PNG\x00\x01", "is a binary file"),
+        (b"name: x\nnote: caf\xe9\n", "line 2: is not UTF-8 text"),
+        (b"name: x\nnote: \x07\n", "not valid YAML"),
+        (b"a: &a [*a]\n", "an alias contains itself"),
+        (b"a: " + b"[" * 5000, "nested too deeply"),
+        (b"a: &a [1,1,1,1,1,1,1,1,1,1]\n" + b"".join(
+            b"%c: &%c [%s]\n" % (c + 1, c + 1, b",".join([b"*%c" % c] * 10)) for c in range(97, 103)
+        ), "more than 100000 values"),
+    ],
+)  # fmt: skip
+def test_unreadable_files_are_refused(tmp_path: Path, content: bytes, words: str) -> None:
+    file = tmp_path / "x.yml"
+    file.write_bytes(content)
+    with pytest.raises(UserError, match=re.escape(words)) as caught:
+        read_document(file)
+    assert str(caught.value).startswith(f"{file}: ")
+    assert "\n" not in str(caught.value)
+
+
+def test_aliases_and_merge_keys_are_read(tmp_path: Path) -> None:
+    text = """
+name: x
+targets:
+  - &first {name: a, model: {kind: quadratic, curvatures: [1]}}
+  - {<<: *first, name: b, data: {kind: none, n: 50}}
+"""
+    assert [target.n for target in rows(tmp_path, text).targets] == [1000, 50]
+
+
+# Refusing ---------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("changes", "line"),
+    [
+        ({"runz": {}}, 'unknown key "runz"; did you mean "runs"? Allowed: name, seed, posterior, targets'),
+        ({"runs": {"toleranc": 1}}, 'runs: unknown key "toleranc"; did you mean "tolerance"?'),
+        ({"runs": {"chains": 8.5}}, "runs.chains: 8.5 is not allowed; give a whole number from 2 to 4096"),
+        ({"runs": {"chains": True}}, "runs.chains: true is not allowed"),
+        ({"runs": {"budget": {"seconds": float("inf")}}}, "runs.budget.seconds: Infinity is not allowed; give a number"),
+        ({"posterior": {"localization": -1}}, "posterior.localization: -1 is not allowed; give a number of at least 0 or"),
+        ({"posterior": {"localization": [1, -2]}}, "posterior.localization[1]: -2 is not allowed; give a number of at least 0"),
+        ({"posterior": {"inverse_temperature": "aut"}}, 'posterior.inverse_temperature: "aut" is not allowed'),
+        ({"samplers": []}, "samplers: [] is not allowed; give a list of at least one, such as {kind: hmc}"),
+        ({"samplers": None}, "samplers: null is not allowed"),
+        ({"samplers": ["hmc"]}, 'samplers[0]: "hmc" is not allowed; give a section such as {kind: hmc}'),
+        ({"samplers": [{"kind": "hcm"}]}, 'samplers[0] "hcm" kind: "hcm" is unknown; did you mean "hmc"?'),
+        ({"samplers": [{"kind": "hmc"}, {"kind": "hmc"}]}, 'samplers[1]: the name "hmc" is that of samplers[0] already'),
+        ({"targets": [QUADRATIC, QUADRATIC]}, 'targets[1]: the name "q" is that of targets[0] already'),
+        ({"targets": [{**MLP, "modell": 1}]}, 'targets[0] "net": unknown key "modell"; did you mean "model"? Allowed: name, model'),
+        ({"targets": [{"name": "a"}]}, 'targets[0] "a" model: missing; give a section with a kind: "mlp"'),
+        (
+            {"targets": [QUADRATIC, {"name": "dln", "model": {"kind": "deep_linear", "widths": [9, 4, 9]},
+                                     "data": {"kind": "teacher", "rank": 7}}]},
+            'targets[1] "dln": data.rank is 7, but the smallest width is 4: give a rank from 0 to 4',
+        ),
+        ({"overrides": [{"match": {"targt": "q"}, "set": {"warmup": 30}}]}, 'overrides[0].match: unknown key "targt"'),
+    ],
+)  # fmt: skip
+def test_each_problem_has_one_line_of_our_own(tmp_path: Path, changes: dict[str, Any], line: str) -> None:
+    message = refusal(tmp_path, experiment(**changes))
+    assert message.startswith(f"{tmp_path / 'x.yml'}: {line}")
+    assert "\n" not in message
+
+
+def test_a_bad_width_is_told_once_though_the_teacher_inherits_it(tmp_path: Path) -> None:
+    bad = {"name": "net", "model": {"kind": "mlp", "widths": [3, 0, 1]}, "data": {"kind": "teacher"}}
+    message = refusal(tmp_path, experiment(targets=[bad]))
+    assert message.endswith('targets[0] "net" model.widths[1]: 0 is not allowed; give a whole number from 1 to 100000')
+
+
+def test_all_problems_come_in_one_message(tmp_path: Path) -> None:
+    message = refusal(tmp_path, experiment(seed="a", runs={"chains": 1, "toleranc": 0}, foo=1))
+    head, *lines = message.splitlines()
+    assert head == f"{tmp_path / 'x.yml'}: 4 problems"
+    assert [line.split(":")[0].strip() for line in lines] == [
+        "seed",
+        "runs.chains",
+        "runs",
+        'unknown key "foo"; allowed',
+    ]
+
+
+def test_the_library_s_wording_never_shows(tmp_path: Path) -> None:
+    nonsense = {"name": 3, "seed": [], "posterior": {"localization": "x", "inverse_temperature": [{}]},
+                "targets": [{"name": "a", "model": {"kind": []}, "data": {"kind": "teacher", "inputs": 3}}, None],
+                "samplers": [{"kind": "sgld", "step_size": {}, "batch_size": [1]}, {"kind": "hmc", "jitter": [1]}],
+                "runs": [], "overrides": [{"set": {}}, 3]}  # fmt: skip
+    message = refusal(tmp_path, nonsense)
+    for word in (
+        "Input should",
+        "validation",
+        "pydantic",
+        "literal",
+        "union",
+        "tuple",
+        "constrained",
+        "spec",
+        "settings",
+    ):
+        assert word not in message
+
+
+# Expanding --------------------------------------------------------------------------------------
+
+
+def test_rows_are_the_product_of_everything(tmp_path: Path) -> None:
+    content = experiment(
+        targets=[QUADRATIC, MLP],
+        samplers=[{"kind": "hmc"}, {"kind": "sgld"}],
+        posterior={"inverse_temperature": ["auto", 0.5], "localization": [1, 10, 100]},
+        runs={"replicates": 2},
+    )
+    plan = rows(tmp_path, content)
+    assert len(plan.targets) == 2
+    assert len(plan.runs) == 2 * 2 * 6 * 2
+    assert len({row.id for row in plan.runs}) == len({row.seed for row in plan.runs}) == len(plan.runs)
+    assert {(row.sampler, row.precision) for row in plan.runs} == {("hmc", "float64"), ("sgld", "float32")}
+    assert all(row.folder == f"{row.target}-{row.sampler}-{row.id[:8]}" for row in plan.runs)
+
+
+def test_later_overrides_win_and_replace_lists(tmp_path: Path) -> None:
+    content = experiment(
+        targets=[QUADRATIC, MLP],
+        posterior={"localization": [1, 10]},
+        overrides=[
+            {"set": {"warmup": 50, "runs.budget.gradients": 10}},
+            {
+                "match": {"target_kind": "mlp"},
+                "set": {"posterior.localization": 100, "warmup": 60, "runs.replicates": 3},
+            },
+        ],
+    )
+    found = [(r.target, r.posterior.localization, r.settings.warmup, r.runs.budget.gradients, r.replicate)
+             for r in rows(tmp_path, content).runs]  # fmt: skip
+    assert found == [("q", 1, 50, 10, 0), ("q", 10, 50, 10, 0), *(("net", 100, 60, 10, k) for k in range(3))]
+
+
+@pytest.mark.parametrize(
+    ("override", "words"),
+    [
+        ({"match": {"target": "p"}, "set": {"warmup": 30}}, 'overrides[0] match.target: "p" matches nothing here'),
+        ({"match": {"sampler": "hcm"}, "set": {"warmup": 30}}, 'did you mean "hmc"?'),
+        ({"match": {"target": "q", "target_kind": "mlp"}, "set": {"warmup": 30}}, '"q" is not of kind "mlp"'),
+        ({"set": {"step_size": 0.1}}, 'sampler "hmc" (kind hmc) has no key "step_size"'),
+        ({"set": {"kind": "vi"}}, '"kind" cannot be set'),
+        ({"set": {"posterior": {"localization": 1}}}, '"posterior" is a section; set its keys'),
+        ({"set": {"runs.budget.gradient": 3}}, 'runs.budget has no key "gradient"; did you mean "gradients"?'),
+        ({"set": {"warmup": 3}}, "overrides[0] set.warmup: 3 is not allowed; give a whole number of at least 20"),
+        ({"set": {"jitter": [2, 1]}}, 'overrides[0] on target "q", sampler "hmc": jitter [2.0, 1.0] must be'),
+    ],
+)
+def test_overrides_that_cannot_apply_are_refused(tmp_path: Path, override: dict[str, Any], words: str) -> None:
+    assert words in refusal(tmp_path, experiment(targets=[QUADRATIC, MLP], overrides=[override]))
+
+
+def test_identical_content_is_refused_by_both_names(tmp_path: Path) -> None:
+    twin = {"name": "r", "model": {"rotation": False, "curvatures": [1.0, 2.0], "kind": "quadratic"}}
+    assert 'targets "q" and "r" have identical content' in refusal(tmp_path, experiment(targets=[QUADRATIC, twin]))
+    samplers = [{"kind": "hmc"}, {"kind": "hmc", "name": "other", "warmup": 300}]
+    message = refusal(tmp_path, experiment(samplers=samplers))
+    assert '"q" × "hmc"' in message
+    assert '"q" × "other"' in message
+
+
+@pytest.mark.parametrize(
+    ("model", "d"),
+    [
+        (schema.MlpModel(kind="mlp", widths=(10, 25, 25, 1)), 951),
+        (schema.MlpModel(kind="mlp", widths=(10, 25, 25, 1), bias=False, layer_norm=True), 900),
+        (schema.MlpModel(kind="mlp", widths=(10, 90, 90, 10)), 10_090),
+        (schema.DeepLinearModel(kind="deep_linear", widths=(10, 10, 10, 10)), 300),
+        (schema.QuadraticModel(kind="quadratic", curvatures=(1.0, 2.0)), 2),
+        (schema.NormalCrossingModel(kind="normal_crossing", exponents=(1, 1, 0)), 3),
+        (schema.PythonModel(kind="python", file="a.py"), None),
+    ],
+)
+def test_parameter_counts(model: schema.Model, d: int | None) -> None:
+    assert parameter_count(model) == d
+
+
+# --set ------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("assignments", "words"),
+    [
+        ("runs.toleranc=1", 'after --set: runs: unknown key "toleranc"; did you mean "tolerance"?'),
+        ("run.tolerance=1", 'after --set: unknown key "run"; did you mean "runs"?'),
+        ("targets.qq.data.n=3", '--set targets.qq.data.n: targets has no item "qq"'),
+        ("targets.3.data.n=3", 'targets has no item "3"; allowed: q'),
+        ("samplers.hcm.warmup=30", 'samplers has no item "hcm"; did you mean "hmc"?'),
+        ("name.x=3", '--set name.x: name holds "x"'),
+        ("posterior.localization=-1", "after --set: posterior.localization: -1 is not allowed"),
+        ("tolerance", "is no assignment"),
+        ("runs.tolerance=", "is no assignment"),
+        ("runs.tolerance=[1", "--set runs.tolerance: line 1"),
+        ("runs..tolerance=1", "a key is missing between two dots"),
+    ],
+)
+def test_bad_assignments_are_refused(tmp_path: Path, assignments: str, words: str) -> None:
+    assert words in refusal(tmp_path, experiment(), assignments)
+
+
+def test_assignments_can_mend_a_file_and_reach_everything(tmp_path: Path) -> None:
+    dln = {"name": "a.b", "model": {"kind": "deep_linear", "widths": [4, 4]}, "data": {"kind": "teacher"}}
+    content = experiment(targets=[dln], overrides=[{"set": {"posterior.localization": 5}}])
+    text = (
+        "targets.a.b.data.rank=2; targets.0.data.n=1e2; samplers.hmc={kind: vi, name: 'v;w'}; samplers.0.name=v; "
+        "runs.budget.gradients=2e6; overrides.0.set.posterior.localization=[1, 2]"
+    )
+    plan = rows(tmp_path, content, text)
+    assert (plan.targets[0].spec.data.rank, plan.targets[0].n) == (2, 100)
+    assert [(row.sampler, row.posterior.localization, row.runs.budget.gradients) for row in plan.runs] == [
+        ("v", 1.0, 2_000_000),
+        ("v", 2.0, 2_000_000),
+    ]
+
+
+# Ready files and their page ---------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("file", sorted((ROOT / "conf/experiments").glob("*.yml")), ids=lambda file: file.stem)
+def test_ready_experiments_expand(file: Path) -> None:
+    loaded = load_experiment(file)
+    plan = expand(loaded, where=file.name, files={}, build_code={}, sample_code={})
+    assert loaded.name == file.stem
+    assert {row.settings.kind for row in plan.runs} == {"hmc", "mclmc", "sgld", "vi"}
+
+
+def documented_rows() -> list[str]:
+    """The page's table rows that the schema asks for, up to and including the default's cell."""
+    found: list[str] = []
+    for union in (schema.Model, schema.Data, schema.Inputs, schema.Noise, schema.SamplerSettings):
+        for member in get_args(get_args(union)[0]):
+            kind = get_args(member.model_fields["kind"].annotation)[0]
+            found += [f"| {kind} {row}" for row in _rows_of(member) if not row.startswith("| `kind`")]
+    for section in (schema.PosteriorGrid, schema.Training, schema.RunsSection):
+        found += _rows_of(section)
+    found += [f"| `{key}` |" for model in (schema.Experiment, schema.TargetSpec) for key in model.model_fields]
+    found += [f"| `match.{key}` |" for key in schema.Match.model_fields]
+    return found
+
+
+def _rows_of(model: type[BaseModel], prefix: str = "") -> list[str]:
+    found = []
+    for key, field in model.model_fields.items():
+        annotation = field.annotation
+        if annotation is schema.Budget:
+            found += _rows_of(schema.Budget, f"{key}.")
+        elif field.default is PydanticUndefined:
+            found.append(f"| `{prefix}{key}` | required |")
+        elif field.default is None:
+            found.append(f"| `{prefix}{key}` |")
+        else:
+            found.append(f"| `{prefix}{key}` | `{_written(field.default)}` |")
+    return found
+
+
+def _written(value: Any) -> str:
+    if isinstance(value, BaseModel):
+        return value.kind  # type: ignore[attr-defined]
+    if isinstance(value, bool):
+        return str(value).lower()
+    return str(list(value)) if get_origin(type(value)) or isinstance(value, tuple) else str(value)
+
+
+def test_the_page_has_every_key_and_default() -> None:
+    page = (ROOT / "docs/experiment-file.md").read_text()
+    assert [row for row in documented_rows() if row not in page] == []
+
+
+def test_the_page_s_example_is_valid(tmp_path: Path) -> None:
+    example = re.search(r"```yaml\n(.*?)```", (ROOT / "docs/experiment-file.md").read_text(), re.DOTALL)
+    assert example
+    assert len(rows(tmp_path, example[1]).runs) == 8
