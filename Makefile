@@ -28,7 +28,7 @@ test: environments lint ## lint, types, import contracts and every test
 	exit $$status
 
 lint: ## ruff, mypy and the import contracts
-	@$(IN_TEST) ruff check . scripts/lock; ruff format --check . scripts/lock; mypy; lint-imports
+	@$(IN_TEST) ruff check . scripts/lock; ruff format --check . scripts/lock; mypy; PYTHONPATH=python lint-imports
 
 environments: ## the Python environment of every stage, in .environments
 	@scripts/environments >/dev/null
