@@ -1,6 +1,7 @@
 """Which sources a stage uses, and that no others run."""
 
 import hashlib
+import json
 import subprocess
 import sys
 from pathlib import Path
@@ -73,7 +74,7 @@ def test_closure_follows_every_form_of_import(tmp_path: Path, monkeypatch: pytes
     resource = "lambda_hat_cli/other/pages/page.html"
     assert set(found) == {"lambda_hat_cli", resource, *(f"lambda_hat_cli.{name}" for name in names.split())}
     assert found[resource] == hashlib.sha256(b"<p>").hexdigest()
-    with pytest.raises(ModuleNotFoundError, match="top.absent"):
+    with pytest.raises(ModuleNotFoundError, match=r"top\.absent"):
         import_closure("lambda_hat_cli.top.absent")
 
 
@@ -81,8 +82,6 @@ PROGRAM = "import json, sys, lambda_hat_cli.provenance as p; {imports}; p.verify
 
 
 def verify(code: dict[str, str], imports: str = "pass") -> subprocess.CompletedProcess[str]:
-    import json
-
     return subprocess.run(
         [sys.executable, "-c", PROGRAM.format(imports=imports), json.dumps(code)],
         env={"PYTHONPATH": str(PYTHON)}, capture_output=True, text=True, check=False,
