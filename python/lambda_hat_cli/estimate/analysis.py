@@ -81,7 +81,8 @@ def analyse(row: RunRow, run: RunRecord, target: TargetRecord, trace: Trace | No
     """
     check_belongs(row, run, target)
     delta = _delta(run, trace)
-    numbers = _numbers(run, trace, delta or 0.0)
+    # Judged in units of λ̂ + δ of the descent: a low draw may be an error, and must not make the units larger.
+    numbers = _numbers(run, trace, run.descent.delta if run.descent is not None else 0.0)
     usable = numbers.verdict.label != "invalid"
     llc = numbers.llc if usable else None
     finite_t = finite_t_for(target.spec, run.nbeta, run.localization)

@@ -23,8 +23,8 @@ class Bias:
     Attributes:
         value: the bound in units of λ̂, ≥ 0; None where nothing measures it.
         se: standard error of the bound; 0 where it is none of sampling.
-        step_effect: |K(ε/2) − K(ε)| in units of λ̂, or `value` where it was not measured; the bound is not to be believed
-            where this is a large part of λ̂.
+        step_effect: |K(ε/2) − K(ε)| in units of λ̂, or `value` where it was not measured; the bound is not to be
+            believed where this is a large part of λ̂.
         source: what the bound rests on, a phrase for a person.
     """
 
@@ -43,8 +43,8 @@ def discretisation_bias(
     """The bound for a run of Markov chains with recorded `llc` and sampler statistics `stats`.
 
     Coupled chains at half the step, `llc_half_step`, measure it: `llc` is their extrapolation to step 0, and what the
-    extrapolation changed bounds what it left. Without them a Metropolis test removes it (HMC), the realised energy error
-    bounds it (MCLMC: `energy_error` among the statistics, E[ΔE²]/d of a step), or it is unknown (SGLD).
+    extrapolation changed bounds what it left. Without them a Metropolis test removes it (HMC), the realised energy
+    error bounds it (MCLMC: `energy_error` among the statistics, E[ΔE²]/d of a step), or it is unknown (SGLD).
     """
     if "llc_half_step" in stats:
         return half_step_bias(llc, stats["llc_half_step"], tuned.get("extrapolation") or 1.0)

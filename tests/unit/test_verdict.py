@@ -1,0 +1,181 @@
+"""Verdicts: good runs pass, every known way to be wrong is named and lowers the label."""
+
+import numpy as np
+import pytest
+
+from lambda_hat_cli.artifacts.analysis import AnalysisRecord
+from lambda_hat_cli.artifacts.run import Descent, Trace
+from lambda_hat_cli.estimate.analysis import analyse
+from lambda_hat_cli.estimate.verdict import minimum_of
+from synthetic_runs import Case, autoregressive, markov_trace, run_record, run_row, target_record, weighted_trace
+
+GOOD = autoregressive(8, 800, 0.4, 9.93, 3.1, 0)
+SHAPE = GOOD.shape
+VIRIAL = "virial, |v − 1| beyond 2 s.e."
+
+
+def verdict(case: Case) -> AnalysisRecord:
+    return analyse(run_row(case), run_record(case), target_record(case), case.trace)
+
+
+def lowering(record: AnalysisRecord) -> dict[str, str]:
+    return {check.name: check.outcome for check in record.checks if check.outcome != "reliable"}
+
+
+def test_a_good_run_is_reliable_and_near_the_exact_value() -> None:
+    record = verdict(Case(trace=markov_trace(GOOD)))
+    assert (record.verdict, record.reasons) == ("reliable", ())
+    assert record.llc_low < record.finite_t.value < record.llc_high
+    assert record.truth.coefficient == "10"
+    assert record.relative_error == pytest.approx(record.llc / record.finite_t.value - 1)
+    assert record.relative_error_limit == pytest.approx(record.llc / 10 - 1)
+    terms = {term.name: term.value for term in record.error_budget}
+    assert terms["Monte Carlo"] == pytest.approx(record.llc_high - record.llc)
+    assert terms["discretisation"] == 0.0
+    assert terms["baseline"] is None
+    assert terms["finite t and localization"] == pytest.approx(record.finite_t.value - 10)
+
+
+@pytest.mark.parametrize("seed", range(12))
+def test_other_good_runs_are_reliable_too(seed: int) -> None:
+    assert (
+        verdict(Case(trace=markov_trace(autoregressive(8, 800, 0.4, 9.93, 3.1, 50 + seed), seed))).verdict == "reliable"
+    )
+
+
+def stuck(sd: float) -> np.ndarray:
+    llc = GOOD.copy()
+    llc[3] = 9.93 + sd * np.random.default_rng(0).normal(size=SHAPE[1])
+    return llc
+
+
+def drifting() -> np.ndarray:
+    return GOOD + np.linspace(-3, 0, SHAPE[1])
+
+
+def apart() -> np.ndarray:
+    return GOOD + 4.0 * (np.arange(SHAPE[0]) % 2)[:, None]
+
+
+@pytest.mark.parametrize(
+    ("trace", "run", "check", "label"),
+    [
+        (markov_trace(stuck(0.5)), {}, "least chain spread", "uncertain"),
+        (markov_trace(stuck(0.01)), {}, "least chain spread", "invalid"),
+        (markov_trace(drifting()), {}, "drift p-value", "uncertain"),
+        (markov_trace(apart()), {}, "R-hat", "invalid"),
+        (markov_trace(GOOD[:, :80]), {}, "effective sample size", "uncertain"),
+        (markov_trace(autoregressive(4, 120, 0.97, 9.93, 3.1, 0)), {}, "effective sample size", "invalid"),
+        (markov_trace(9.93 + 2.0 * (GOOD - 9.93)), {}, "Var[tK]/λ̂", "invalid"),
+        (markov_trace(GOOD, virial=0.6 + 0.01 * (GOOD - 9.93)), {}, VIRIAL, "uncertain"),
+        (markov_trace(GOOD, virial=0.2 + 0.01 * (GOOD - 9.93)), {}, VIRIAL, "invalid"),
+        (markov_trace(GOOD, acceptance_rate=np.full(SHAPE, 0.3)), {}, "mean acceptance", "uncertain"),
+        (markov_trace(GOOD, acceptance_rate=np.full(SHAPE, 0.01)), {}, "mean acceptance", "invalid"),
+        (markov_trace(GOOD, diverging=GOOD > 12), {}, "diverging transitions", "invalid"),
+        (markov_trace(GOOD), {"biased": "the preconditioner keeps moving"}, "stationary law", "uncertain"),
+    ],
+)  # fmt: skip
+def test_each_fault_is_named(trace: Trace, run: dict[str, object], check: str, label: str) -> None:
+    record = verdict(Case(trace=trace, run=run))
+    assert lowering(record)[check] == label
+    assert record.verdict in ("uncertain", "invalid")
+    assert (record.llc is None) == (record.verdict == "invalid")
+    assert record.reasons
+    if record.verdict == "invalid":
+        assert "would have been" in record.reasons[0]
+
+
+def test_a_wide_interval_is_no_reliable_one() -> None:
+    record = verdict(
+        Case(
+            trace=markov_trace(GOOD[:, :30]),
+            run={"status": "budget_exhausted", "reason": "2000 gradients"},
+        )
+    )
+    assert record.llc is not None
+    assert lowering(record)["half width/(λ̂ + δ)"] == "uncertain"
+    assert "gradients" in " ".join(record.reasons)
+
+
+@pytest.mark.parametrize("status", ["diverged", "failed"])
+def test_a_run_that_ended_badly_has_no_number(status: str) -> None:
+    record = verdict(Case(trace=markov_trace(GOOD), run={"status": status, "reason": "the step blew up"}))
+    assert (record.verdict, record.llc, record.llc_se, record.llc_low, record.llc_high) == (
+        "invalid",
+        None,
+        None,
+        None,
+        None,
+    )
+    assert "the step blew up" in record.reasons[0]
+
+
+@pytest.mark.parametrize("draws", [np.full(SHAPE, 3.0), np.zeros((8, 0)), np.where(GOOD > 18, np.nan, GOOD)])
+def test_unusable_draws_are_invalid_with_a_reason(draws: np.ndarray) -> None:
+    trace = Trace(draw_kind="markov", posterior={"llc": draws}, sample_stats={})
+    record = verdict(Case(trace=trace, run={"status": "budget_exhausted"}))
+    assert (record.verdict, record.llc, record.rhat) == ("invalid", None, None)
+    assert record.reasons[0]
+
+
+def test_sgld_needs_its_step_measured() -> None:
+    noise = np.random.default_rng(1).normal(size=SHAPE)
+    unmeasured = verdict(Case(sampler="sgld", trace=markov_trace(GOOD)))
+    assert lowering(unmeasured) == {"discretisation error": "uncertain"}
+    small = verdict(Case(sampler="sgld", trace=markov_trace(GOOD, llc_half_step=GOOD - 0.05 + 0.01 * noise)))
+    assert small.verdict == "reliable"
+    assert {term.name: term.value for term in small.error_budget}["discretisation"] == pytest.approx(0.05, abs=0.002)
+    large = verdict(Case(sampler="sgld", trace=markov_trace(GOOD, llc_half_step=GOOD - 1.5 + 0.01 * noise)))
+    assert large.verdict == "uncertain"
+    unclear = verdict(Case(sampler="sgld", trace=markov_trace(GOOD, llc_half_step=GOOD + 30 * noise)))
+    assert unclear.verdict != "reliable"
+
+
+def test_an_unadjusted_sampler_meets_the_strict_virial() -> None:
+    virial = np.full(SHAPE, 0.9) + 0.001 * (GOOD - 9.93)
+    stats = {"virial": virial, "energy_error": np.full(SHAPE, 1e-5)}
+    assert verdict(Case(sampler="mclmc", trace=markov_trace(GOOD, **stats))).verdict == "uncertain"
+    assert verdict(Case(sampler="hmc", trace=markov_trace(GOOD, **stats))).verdict == "reliable"
+
+
+def test_delta_sets_the_minimum_and_never_the_verdict() -> None:
+    descent = Descent(delta=30.0, gradient_norm=9.0, iterations=20, distance=1.0)
+    record = verdict(Case(trace=markov_trace(GOOD - 25.0), run={"descent": descent}))
+    assert (record.verdict, record.minimum, record.delta) == ("reliable", "above_minimum", 30.0)
+    assert record.llc < 0
+    assert minimum_of(0.2, 10.0) == "at_minimum"
+    assert minimum_of(0.21, 10.0) == "above_minimum"
+    assert minimum_of(None, 10.0) is None
+
+
+def test_a_draw_below_the_descents_end_raises_delta() -> None:
+    """U at a draw lies at least as high as min U, so a lower draw proves the descent stopped early."""
+    llc = GOOD.copy()
+    llc[0, 0] = -2.0
+    record = verdict(Case(trace=markov_trace(llc, distance_squared=np.full(SHAPE, 1.0))))
+    assert (record.delta, record.minimum) == (1.5, "above_minimum")
+
+
+def test_a_good_fit_is_reliable() -> None:
+    record = verdict(Case(sampler="vi", d=5, trace=weighted_trace(1.05)))
+    assert (record.verdict, record.reasons) == ("reliable", ())
+    assert abs(record.llc - 2.5) <= 4 * record.llc_se
+    assert (record.rhat, record.ess_bulk) == (None, None)
+
+
+def test_a_bad_fit_is_invalid_and_says_what_it_would_have_been() -> None:
+    record = verdict(Case(sampler="vi", d=50, trace=weighted_trace(1.5, d=50)))
+    assert (record.verdict, record.llc) == ("invalid", None)
+    assert record.reasons[0].startswith("k̂ = ")
+    assert "nats; the plain average would have been 5" in record.reasons[0]
+
+
+def test_fits_must_agree_and_one_alone_is_not_enough() -> None:
+    trace = weighted_trace(1.05)
+    one = Trace(
+        "weighted_iid", {"llc": trace.posterior["llc"][:1]}, {"log_weight": trace.sample_stats["log_weight"][:1]}
+    )
+    assert verdict(Case(sampler="vi", d=5, trace=one)).verdict == "uncertain"
+    llc = trace.posterior["llc"] * np.array([[1.0], [1.3]])
+    apart = Trace("weighted_iid", {"llc": llc}, trace.sample_stats)
+    assert verdict(Case(sampler="vi", d=5, trace=apart)).verdict == "invalid"
