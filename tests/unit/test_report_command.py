@@ -36,6 +36,7 @@ from lambda_hat_cli.figures import combined
 from lambda_hat_cli.provenance import import_closure
 from lambda_hat_cli.report import numbers, page
 from lambda_hat_cli.report.collect import collect
+from lambda_hat_cli.report.results import ResultRow
 
 ROOT = Path(__file__).resolve().parents[2]
 NASTY = '<script>alert("x")</script>'
@@ -477,3 +478,8 @@ def test_a_wild_run_does_not_stretch_the_combined_picture() -> None:
     combined._draw(axes, panel, ("hmc", "sgld"), legend_drop=0.2)
     assert axes.get_ylim()[1] < 20
     assert "sgld (uncertain): 1e+06, outside" in [text.get_text() for text in axes.get_legend().get_texts()]
+
+
+def test_the_guide_explains_every_column() -> None:
+    explained = set(re.findall(r"`(\w+)`", (ROOT / "docs/results.md").read_text(encoding="utf-8")))
+    assert set(ResultRow.model_fields) <= explained

@@ -4,7 +4,6 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from textwrap import shorten
 from typing import Any
 
 import numpy as np
@@ -56,11 +55,12 @@ class Panel:
 
 def draw_overview(panels: Sequence[Panel], samplers: Sequence[str], path: Path) -> None:
     """Write a PNG with a small panel for each (target, β, γ); `samplers` fixes the colours by its order."""
-    columns = min(len(panels), 3) if len(panels) <= 12 else math.ceil(math.sqrt(len(panels)))
+    columns = min(len(panels), 2 if len(panels) == 4 else 3) if len(panels) <= 12 else math.ceil(math.sqrt(len(panels)))
     rows = math.ceil(len(panels) / columns)
     width, height = columns * _PANEL_INCHES[0], rows * _PANEL_INCHES[1]
     with style():
         figure = new_figure(width, height)
+        figure.set_layout_engine("constrained", h_pad=0.12, w_pad=0.08)
         grid = figure.subplots(rows, columns, squeeze=False)
         for axes, panel in zip(grid.flat, panels, strict=False):
             _draw(axes, panel, samplers, legend_drop=0.2)
@@ -95,7 +95,7 @@ def _draw(axes: Axes, panel: Panel, samplers: Sequence[str], legend_drop: float)
         axes.set_xlim(*_horizontal_limits(panel))
         log_count_axis(axes)
         axes.set_xlabel("gradients (full-data equivalents, all chains)")
-    axes.set_title(f"{shorten(panel.title, 60, placeholder='…')}\n{panel.subtitle}")
+    axes.set_title(f"{_clipped(panel.title, 48)}\n{panel.subtitle}")
     axes.legend(loc="upper center", bbox_to_anchor=(0.5, -legend_drop), ncols=2)
 
 
@@ -117,7 +117,11 @@ def _draw_curve(axes: Axes, curve: Curve, color: str, limits: tuple[float, float
     if gradients[-1] > 1.5 * gradients[0]:
         axes.plot(gradients, llc, linewidth=1.6, zorder=3, **line)
         if usable:
-            axes.fill_between(gradients, low, high, color=color, alpha=0.15, linewidth=0, zorder=2)
+            axes.fill_between(gradients, low, high, color=color, alpha=0.12, linewidth=0, zorder=2)
+
+
+def _clipped(text: str, length: int) -> str:
+    return text if len(text) <= length else f"{text[: length - 1]}…"
 
 
 def _legend(curve: Curve, limits: tuple[float, float] | None) -> str:
@@ -160,7 +164,7 @@ def _horizontal_limits(panel: Panel) -> tuple[float, float]:
     """All curves with a little room, and wide enough for a few labels."""
     gradients = np.concatenate([curve.gradients[_shown(curve)] for curve in panel.curves])
     low, high = float(gradients.min()), float(gradients.max())
-    room = max(1.08, math.sqrt(_LEAST_RATIO * low / high))
+    room = max(1.25, math.sqrt(_LEAST_RATIO * low / high))
     return low / room, high * room
 
 
