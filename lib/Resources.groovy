@@ -1,0 +1,39 @@
+import groovy.transform.CompileStatic
+import nextflow.util.Duration
+import nextflow.util.MemoryUnit
+
+/**
+ * What a task asks for, computed from the sizes of its row: d parameters, n data points, chains, bytes a number.
+ * Directives read it, so nothing of it enters a row, an id or a cache entry.
+ */
+@CompileStatic
+class Resources {
+
+    private static final long GIGABYTE = 1L << 30
+
+    /** A second CPU pays when one gradient of all chains takes long against starting XLA's threads. */
+    static int cpus(Row row) {
+        final work = chains(row) * size(row, 'd') * size(row, 'n')
+        work < 1e9d ? 1 : work < 1e10d ? 2 : 4
+    }
+
+    /** Python, JAX and its compiler, the chains' vectors, and the activations of one gradient. */
+    static MemoryUnit memory(Row row, int attempt) {
+        final d = size(row, 'd')
+        final numbers = chains(row) * (64 * d + 16 * size(row, 'n') * Math.sqrt(d))
+        final bytes = 2 * GIGABYTE + numbers * (row.precision == 'float64' ? 8 : 4)
+        new MemoryUnit((bytes * attempt) as long)
+    }
+
+    /** A run ends by itself when its seconds are used up; the rest is start, compilation, warm-up's last block and writing. */
+    static Duration time(Row row, int attempt) {
+        final seconds = (settings(row).budget as Map)?.seconds as Number
+        new Duration(((1.5d * (seconds ? seconds.doubleValue() : 0d) + 1200) * 1000 * attempt) as long)
+    }
+
+    private static Map settings(Row row) { (row.fields.runs ?: [:]) as Map }
+
+    private static double chains(Row row) { ((settings(row).chains ?: 1) as Number).doubleValue() }
+
+    private static double size(Row row, String key) { ((row.fields[key] ?: 1000) as Number).doubleValue() }
+}

@@ -1,0 +1,74 @@
+import com.google.common.hash.Hasher
+import groovy.json.JsonSlurper
+import groovy.transform.CompileStatic
+import java.nio.file.Path
+import nextflow.util.CacheFunnel
+import nextflow.util.CacheHelper
+import nextflow.util.KryoHelper
+
+/**
+ * One line of the plan. A task's cache entry sees what the task's result depends on: everything but the user's names,
+ * so that renaming a target or a sampler computes nothing anew. `named()` gives a row whose names count as well.
+ */
+@CompileStatic
+class Row implements CacheFunnel {
+
+    static final List<String> NAMES = ['name', 'folder', 'target', 'sampler']
+
+    /** The line of the plan, as JSON in ASCII. */
+    final String json
+    final Map<String, Object> fields
+    final boolean namesCount
+
+    /** For the cache, which fills the fields itself. */
+    private Row() { this(null, null, false) }
+
+    private Row(String json, Map<String, Object> fields, boolean namesCount) {
+        this.json = json
+        this.fields = fields
+        this.namesCount = namesCount
+    }
+
+    /** Nextflow stores a task's inputs with its cache entry: tell it of this class before the first task ends. */
+    static void register() { KryoHelper.register(Row) }
+
+    static List<Row> read(Path file) {
+        file.readLines('UTF-8').findAll { String line -> line.trim() }.collect { String line ->
+            new Row(ascii(line), new JsonSlurper().parseText(line) as Map<String, Object>, false)
+        }
+    }
+
+    String getId() { fields.id as String }
+
+    String getFolder() { fields.folder as String }
+
+    String getTargetId() { fields.target_id as String }
+
+    String getPrecision() { fields.precision as String }
+
+    /** A python target's own files, by path relative to its code folder. */
+    List<String> getCodeFiles() { ((fields.files ?: [:]) as Map<String, String>).keySet().sort() }
+
+    /** The same row for stages that write the user's names into their results. */
+    Row named() { new Row(json, fields, true) }
+
+    /** The same row with the sizes that only the built target knows; they guide resources and enter no cache entry. */
+    Row sized(Path target) {
+        final record = new JsonSlurper().parse(target.resolve('target.json').toFile()) as Map<String, Object>
+        new Row(json, fields + [d: record.d, n: record.n], namesCount)
+    }
+
+    @Override
+    Hasher funnel(Hasher hasher, CacheHelper.HashMode mode) {
+        final ignored = ['d', 'n'] + (namesCount ? [] as List<String> : NAMES)
+        CacheHelper.hasher(hasher, new TreeMap<String, Object>(fields.findAll { String key, Object value -> !(key in ignored) }), mode)
+    }
+
+    @Override
+    String toString() { "row ${id}" }
+
+    /** Tasks write the row with whatever locale their machine has. */
+    private static String ascii(String text) {
+        text.collect { String character -> character < '\u0080' ? character : String.format('\\u%04x', character.codePointAt(0)) }.join('')
+    }
+}

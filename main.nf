@@ -1,0 +1,94 @@
+// One experiment file in; estimates of the local learning coefficient, pictures and a report out.
+// PLAN -> BUILD_TARGET (each target) -> SAMPLE_FLOAT64 | SAMPLE_FLOAT32 (each run) -> ANALYZE (each run) -> REPORT
+// Channels carry ids, rows of the plan and paths. A row's names are in no cache entry before ANALYZE (lib/Row.groovy).
+
+include { PLAN } from './modules/local/plan/main.nf'
+include { BUILD_TARGET } from './modules/local/build_target/main.nf'
+include { SAMPLE as SAMPLE_FLOAT64 } from './modules/local/sample/main.nf'
+include { SAMPLE as SAMPLE_FLOAT32 } from './modules/local/sample/main.nf'
+include { ANALYZE } from './modules/local/analyze/main.nf'
+include { REPORT } from './modules/local/report/main.nf'
+
+// The paths of [id, path] pairs as one list, in an order that does not depend on who finished first.
+def sortedPaths(pairs) {
+    return pairs.toSortedList { a, b -> a[0] <=> b[0] }.map { all -> all.collect { pair -> pair[1] } }
+}
+
+workflow ESTIMATE {
+    take:
+    experiment // absolute path, as text
+    changes // 'key=value; key=value'
+    diagnostics // light or full
+    environments // [analyze: id, build: id, sample: id]
+
+    main:
+    PLAN(experiment, changes, environments.analyze)
+    def plan = PLAN.out.plan
+    def targets = plan.flatMap { folder -> Row.read(folder.resolve('targets.jsonl')) }
+    def runs = plan.flatMap { folder -> Row.read(folder.resolve('runs.jsonl')) }
+
+    // [target id, row, files of the user]
+    def to_build = targets.combine(plan).map { row, folder ->
+        [row.id, row, row.codeFiles.collect { name -> folder.resolve("code/${row.id}/${name}") }]
+    }
+    BUILD_TARGET(to_build, environments.build)
+
+    // [run id, row, target folder]
+    def to_sample = runs
+        .map { row -> [row.targetId, row] }
+        .combine(BUILD_TARGET.out.target, by: 0)
+        .map { _target_id, row, target -> [row.id, row.sized(target), target] }
+    SAMPLE_FLOAT64(to_sample.filter { _id, row, _target -> row.precision == 'float64' }, environments.sample)
+    SAMPLE_FLOAT32(to_sample.filter { _id, row, _target -> row.precision == 'float32' }, environments.sample)
+
+    // [run id, row, target folder, files of the run]
+    def to_analyze = to_sample
+        .map { id, row, target -> [id, row.named(), target] }
+        .join(SAMPLE_FLOAT64.out.run.mix(SAMPLE_FLOAT32.out.run))
+    ANALYZE(to_analyze, plan.map { folder -> RunRecords.sources(folder, 'analyze') }, diagnostics, environments.analyze)
+
+    def failures = BUILD_TARGET.out.failure.mix(SAMPLE_FLOAT64.out.failure, SAMPLE_FLOAT32.out.failure, ANALYZE.out.failure)
+    REPORT(
+        plan.map { folder -> folder.listFiles().findAll { file -> file.isFile() }.sort() },
+        sortedPaths(BUILD_TARGET.out.target),
+        sortedPaths(ANALYZE.out.analysis),
+        failures.toSortedList { a, b -> a.name <=> b.name },
+        plan.map { folder -> RunRecords.sources(folder, 'report') },
+        environments.analyze,
+    )
+
+    emit:
+    summary = REPORT.out.summary // the folder with results.csv, results.txt, report.html
+}
+
+workflow {
+    def parameters = new ParameterCheck(projectDir.resolve('nextflow_schema.json'))
+    if (params.help) {
+        log.info(parameters.help('nextflow run main.nf [--experiment FILE] [--outdir DIR] [-profile PROFILE] [-resume]'))
+    }
+    else {
+        parameters.require(params)
+        def environments = StageEnvironments.ids(projectDir)
+        if (!workflow.stubRun && !workflow.containerEngine && !workflow.session.config.conda?.enabled) {
+            StageEnvironments.require(environments, launchDir.resolve(params.env_dir))
+        }
+        RunRecords.write(file("${params.outdir}/pipeline_info"), projectDir, params, workflow.manifest.version, environments)
+        Row.register()
+        ESTIMATE(launchDir.resolve(params.experiment).toString(), params.set.toString(), params.diagnostics, environments)
+
+        def page = "${params.outdir}/summary/report.html"
+        def summaries = []
+        ESTIMATE.out.summary.subscribe { folder -> summaries << folder }
+        def results = ESTIMATE.out.summary.map { folder -> folder.resolve('results.csv') }.splitCsv(header: true)
+        results.toList().subscribe { rows ->
+            def lost = rows.count { row -> row.status in ['failed', 'missing'] }
+            if (lost) {
+                Publishing.await()
+                error("${lost} of ${rows.size()} runs failed or are missing: see ${page}")
+            }
+        }
+        workflow.onComplete = {
+            summaries.each { folder -> log.info("\n${folder.resolve('results.txt').text}\nReport: ${page}") }
+        }
+    }
+}

@@ -1,0 +1,37 @@
+// The experiment file, validated as a whole, becomes a row for every target and for every run.
+
+process PLAN {
+    tag { experiment.tokenize('/').last() }
+    label 'env_analyze'
+    // Files of the user that lie beside the experiment file are no inputs that Nextflow could see.
+    cache false
+
+    input:
+    val experiment // absolute path, as text
+    val changes // key=value; key=value
+    val env_id
+
+    output:
+    path 'plan', emit: plan
+
+    script:
+    def quoted = { text -> "'" + text.replace("'", "'\\''") + "'" }
+    """
+    unset "\${!JAX_@}" "\${!XLA_@}" "\${!MPL@}" "\${!MATPLOTLIB@}" "\${!PYTHON@}"
+    plan ${quoted(experiment)} --out plan ${changes ? '--set ' + quoted(changes) : ''}
+    """
+
+    stub:
+    """
+    mkdir plan
+    cat > plan/targets.jsonl <<'JSON'
+    {"id": "00000000000000aa", "name": "stub", "folder": "stub-00000000", "spec": {}, "seed": 1, "files": {}, "d": 2, "n": 100, "code": {}}
+    JSON
+    cat > plan/runs.jsonl <<'JSON'
+    {"id": "00000000000000bb", "folder": "stub-hmc-00000000", "target": "stub", "target_id": "00000000000000aa", "sampler": "hmc", "precision": "float64", "d": 2, "n": 100, "code": {}}
+    {"id": "11111111111111cc", "folder": "stub-vi-11111111", "target": "stub", "target_id": "00000000000000aa", "sampler": "vi", "precision": "float32", "d": 2, "n": 100, "code": {}}
+    JSON
+    echo '{"name": "stub"}' > plan/experiment.json
+    echo '{"analyze": {}, "report": {}}' > plan/stages.json
+    """
+}

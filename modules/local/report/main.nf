@@ -1,0 +1,37 @@
+// Everything planned, built, run and lost becomes tables, combined figures and one page.
+
+process REPORT {
+    label 'env_analyze'
+
+    input:
+    path plan, stageAs: 'plan/*' // files: a folder would enter the cache entry by its time, not by what it says
+    path targets, stageAs: 'targets/?' // sorted, so that the cache entry does not depend on who came first
+    path analyses, stageAs: 'analyses/?'
+    path failures, stageAs: 'failures/*'
+    val stages
+    val env_id
+
+    output:
+    path 'summary', emit: summary
+
+    script:
+    """
+    unset "\${!JAX_@}" "\${!XLA_@}" "\${!MPL@}" "\${!MATPLOTLIB@}" "\${!PYTHON@}"
+    export OMP_NUM_THREADS=${task.cpus} OPENBLAS_NUM_THREADS=${task.cpus} MKL_NUM_THREADS=${task.cpus}
+    export MPLBACKEND=Agg MPLCONFIGDIR="\$PWD/.matplotlib"
+    cat > stages.json <<'JSON'
+    ${stages}
+    JSON
+    mkdir -p targets analyses failures
+    report --plan plan --targets targets --analyses analyses --failures failures --stages stages.json --out summary
+    """
+
+    stub:
+    """
+    mkdir -p summary analyses
+    echo 'target,sampler,status' > summary/results.csv
+    for analysis in analyses/*; do echo 'stub,stub,completed' >> summary/results.csv; done
+    echo 'A stub run: nothing was estimated.' > summary/results.txt
+    touch summary/results.parquet summary/report.html summary/llc_convergence_combined.png
+    """
+}
