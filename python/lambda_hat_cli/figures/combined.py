@@ -72,7 +72,7 @@ def draw_overview(panels: Sequence[Panel], samplers: Sequence[str], path: Path) 
 def draw_panel(panel: Panel, samplers: Sequence[str], path: Path) -> None:
     """Write a PNG of one (target, β, γ)."""
     with style():
-        figure = new_figure(8.5, 5.6)
+        figure = new_figure(8.5, 5.6 if _vertical_limits(panel) else 2.4)
         _draw(figure.subplots(), panel, samplers, legend_drop=0.13)
         save(figure, path, dpi=_DPI)
 
