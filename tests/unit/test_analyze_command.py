@@ -101,7 +101,7 @@ def broken(value: float) -> np.ndarray:
     ("case", "verdict"),
     [
         (Case(trace=markov_trace(broken(0.0))), "invalid"),
-        (Case(trace=markov_trace(broken(np.nan)), run={"status": "diverged", "reason": "tK was not finite"}), "invalid"),
+        (Case(trace=markov_trace(broken(np.nan)), run={"status": "diverged", "reason": "not finite"}), "invalid"),
         (Case(trace=markov_trace(np.full((4, 100), 2.0)), run={"status": "budget_exhausted"}), "invalid"),
         (Case(trace=markov_trace(np.zeros((4, 0))), run={"status": "budget_exhausted"}), "invalid"),
         (Case(run={"status": "failed", "reason": "killed by the system"}), "invalid"),

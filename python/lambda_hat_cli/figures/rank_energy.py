@@ -45,7 +45,8 @@ def draw_rank_energy(trace: Trace | None, record: AnalysisRecord, path: Path) ->
         if trace is None or llc is None or llc.shape[1] < 4 or not np.isfinite(llc).all():
             message(figure.subplots(), "no finite draws to rank")
         elif trace.draw_kind == "weighted_iid":
-            _weights(*figure.subplots(1, 2), trace.sample_stats.get("log_weight"))
+            left, right = figure.subplots(1, 2)
+            _weights(left, right, trace.sample_stats.get("log_weight"))
         else:
             left, right = figure.subplots(1, 2)
             _ranks(left, llc)

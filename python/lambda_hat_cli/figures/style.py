@@ -4,8 +4,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from textwrap import shorten, wrap
+from typing import Any
 
 import matplotlib
+from cycler import cycler
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
@@ -18,7 +20,8 @@ FAINT = "#888888"
 ALARM = "#B00020"
 DPI = 110
 
-_PARAMETERS = {
+# Any: the stubs type each key of rcParams by name.
+_PARAMETERS: Any = {
     "text.usetex": False,
     "mathtext.default": "regular",
     "axes.formatter.use_mathtext": False,
@@ -31,7 +34,7 @@ _PARAMETERS = {
     "axes.edgecolor": FAINT,
     "axes.spines.top": False,
     "axes.spines.right": False,
-    "axes.prop_cycle": matplotlib.cycler(color=PALETTE),
+    "axes.prop_cycle": cycler(color=PALETTE),
     "xtick.color": INK,
     "ytick.color": INK,
     "legend.frameon": False,
