@@ -54,7 +54,7 @@ def user_target(code: Path, spec: PythonModel) -> UserTarget:
             f'{spec.file}: has no function "{spec.function}"{nearest(spec.function, public)}; '
             "define it, or give another name as model.function in the experiment file"
         )
-    with told_with_place(code, f"{spec.function}()"):
+    with told_with_place(code, spec.file, f"{spec.function}()"):
         returned = function(**spec.arguments)
     return checked_return(returned, f"{spec.file}: {spec.function}()")
 
@@ -68,32 +68,33 @@ def import_file(code: Path, file: str) -> ModuleType:
     path = code / file
     source = importlib.util.spec_from_file_location(path.stem, path)
     if not path.is_file() or source is None or source.loader is None:
-        raise UserError(f"{path}: no such Python file; model.file names the file that makes the target")
+        raise UserError(f"{file}: no such Python file; model.file names the file that makes the target")
     if str(path.parent) not in sys.path:
         sys.path.insert(0, str(path.parent))
     module = importlib.util.module_from_spec(source)
-    with told_with_place(code, "its import"):
+    with told_with_place(code, file, "its import"):
         source.loader.exec_module(module)
     return module
 
 
 @contextmanager
-def told_with_place(code: Path, doing: str) -> Iterator[None]:
+def told_with_place(code: Path, file: str, doing: str) -> Iterator[None]:
     """Whatever a user's code raises becomes a UserError that names the line in their files."""
     try:
         yield
     except UserError:
         raise
     except Exception as error:
-        raise UserError(f"{_place(code, error)}: {doing} failed: {type(error).__name__}: {error}") from error
+        raise UserError(f"{_place(code, error) or file}: {doing} failed: {type(error).__name__}: {error}") from error
 
 
-def _place(code: Path, error: Exception) -> str:
-    """The innermost line of the files under `code` that the error passed through."""
+def _place(code: Path, error: Exception) -> str | None:
+    """The innermost line of the files under `code` that the error passed through, if it did."""
+    frames = [(Path(frame.filename).resolve(), frame.lineno) for frame in traceback.extract_tb(error.__traceback__)]
     if isinstance(error, SyntaxError) and error.filename:
-        return f"{Path(error.filename).name}, line {error.lineno}"
-    frames = [frame for frame in traceback.extract_tb(error.__traceback__) if Path(frame.filename).is_relative_to(code)]
-    return f"{Path(frames[-1].filename).relative_to(code)}, line {frames[-1].lineno}" if frames else str(code)
+        frames.append((Path(error.filename).resolve(), error.lineno))
+    places = [(path, line) for path, line in frames if path.is_relative_to(code.resolve())]
+    return f"{places[-1][0].relative_to(code.resolve())}, line {places[-1][1]}" if places else None
 
 
 def checked_return(returned: Any, where: str) -> UserTarget:
@@ -147,7 +148,7 @@ def check_losses(target: UserTarget, data: Mapping[str, np.ndarray], code: Path,
 
 def _losses(target: UserTarget, data: Mapping[str, np.ndarray], rows: int, code: Path, file: str) -> np.ndarray:
     """The loss at w* of the first rows, checked for its shape."""
-    with told_with_place(code, "the loss at w*"):
+    with told_with_place(code, file, "the loss at w*"):
         losses = np.asarray(
             target.loss(target.model, {name: jnp.asarray(array[:rows]) for name, array in data.items()})
         )
