@@ -107,8 +107,7 @@ class SgldSampler(AbstractMarkovSampler):
     def cost(self, posterior: LocalPosterior, levels: int) -> tuple[float, int]:
         """(full-data gradient equivalents, gradient evaluations) of one draw of one chain.
 
-        Args:
-            levels: steps a coarse step: 3 for both levels, 1 for one.
+        `levels` counts steps for each step ε: 3 for both levels, 1 for one.
         """
         steps, batch_size = levels * self.settings.draw_steps, self.batch_size(posterior)
         if batch_size is None:

@@ -83,9 +83,9 @@ def randomness(posterior: LocalPosterior, key: PRNGKeyArray, steps: int, batch_s
 def langevin_point(
     w: Float[Array, " d"], step_size: Float[Array, ""], scale: Float[Array, " d"], noise: Float[Array, " d"]
 ) -> Float[Array, " d"]:
-    """y = w + ½√(εM)·ξ, where the gradient is taken and tK recorded.
+    """The point w + ½√(εM)·ξ, where the gradient is taken and tK recorded.
 
-    The chain of the y is Leimkuhler and Matthews' (2013, "Rational construction of stochastic numerical methods for
+    The chain of these points is Leimkuhler and Matthews' (2013, "Rational construction of stochastic numerical methods for
     molecular sampling", eq. 1.5): one gradient a step, exact on quadratics at any stable step, else O(ε²).
     """
     return w + 0.5 * jnp.sqrt(step_size * scale) * noise
@@ -98,7 +98,7 @@ def langevin_move(
     scale: Float[Array, " d"],
     noise: Float[Array, " d"],
 ) -> Float[Array, " d"]:
-    """w − (ε/2)·M·∇U + √(εM)·ξ."""
+    """One step: w − (ε/2)·M·∇U + √(εM)·ξ."""
     return w - 0.5 * step_size * scale * gradient + jnp.sqrt(step_size * scale) * noise
 
 
@@ -176,10 +176,9 @@ def moving_draw(
     steps: int,
     batch_size: int | None,
 ) -> tuple[MovingState, Measured]:
-    """`steps` steps w − (ε/2)·M·g + √(εM)·ξ with M from the running mean square of the gradients, g = ∇U(w) (rmsprop)
-    or its running mean (adam).
+    """`steps` steps w − (ε/2)·M·g + √(εM)·ξ, M from the running mean square of the gradients.
 
-    Sources: Li, Chen, Carlson and Carin 2016, "Preconditioned stochastic gradient Langevin dynamics", algorithm 1,
+    With rmsprop g is ∇U(w), with adam its running mean. Sources: Li, Chen, Carlson and Carin 2016, "Preconditioned stochastic gradient Langevin dynamics", algorithm 1,
     without the Γ term as in their experiments; Kingma and Ba 2015, "Adam", algorithm 1, for momentum and its correction.
     As in the first, M averages squares of the mean gradient per datum, here ∇U/t, so that its floor `epsilon` means the
     same for every n and β.

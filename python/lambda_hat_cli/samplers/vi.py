@@ -109,7 +109,10 @@ def fit_and_draw(
         )
         nonfinite_steps += int(training.nonfinite_steps)
         if done < steps:
-            reason = f"the budget of seconds ended fit {number} after {done} of {settings.steps} steps: give runs.budget.seconds more"
+            reason = (
+                f"the budget of seconds ended fit {number} after {done} of {settings.steps} steps: "
+                "give runs.budget.seconds more"
+            )
         row, w = _draw(posterior, whitening, training.family, settings.draws, draw_key)
         ledger.add("sampling", settings.draws, LOSS_SHARE)
         rows.append(row)
@@ -149,26 +152,26 @@ def _train(
     """One fit; returns it and the steps done, fewer than `steps` when the time ran out."""
     start_key, key = jax.random.split(key)
     family = initial_family(start_key, settings.components, settings.rank, posterior.d, posterior.w_star.dtype)
-    optimizer = _optimizer(settings.learning_rate, steps, posterior.d)
+    rate, total = jnp.asarray(settings.learning_rate, posterior.w_star.dtype), jnp.asarray(steps)
+    optimizer = _optimizer(rate, total, posterior.d)
     training = Training(family, optimizer.init(family), key, jnp.asarray(0))
     done = 0
     while done < steps and time.monotonic() < ledger.deadline:
         block = min(BLOCK_STEPS, steps - done)
-        training, elbo = _descend(
-            posterior, whitening, training, jnp.asarray(block), per_component, settings.learning_rate, steps
-        )
+        training, elbo = _descend(posterior, whitening, training, jnp.asarray(block), per_component, rate, total)
         done += block
         ledger.add("fit", block * per_component * settings.components)
         say(f"{name}: {done}/{steps} steps, ELBO {float(elbo):.5g}")
     return training, done
 
 
-def _optimizer(learning_rate: float, steps: int, d: int) -> optax.GradientTransformation:
+def _optimizer(learning_rate: Float[Array, ""], steps: Int[Array, ""], d: int) -> optax.GradientTransformation:
     """Adam, warm-up and cosine; a gradient longer than √d, the scale of whitened coordinates, is shortened to it."""
-    warmup = max(1, steps // 20)
-    schedule = optax.warmup_cosine_decay_schedule(
-        0.0, learning_rate, warmup, max(steps, warmup + 1), end_value=0.01 * learning_rate
-    )
+
+    def schedule(count: Int[Array, ""]) -> Float[Array, ""]:
+        warm = jnp.minimum(1.0, (count + 1) / jnp.maximum(1.0, steps / 20))
+        return learning_rate * warm * (0.01 + 0.99 * 0.5 * (1 + jnp.cos(jnp.pi * count / steps)))
+
     return optax.chain(optax.clip_by_global_norm(math.sqrt(d)), optax.adam(schedule))
 
 
@@ -179,8 +182,8 @@ def _descend(
     training: Training,
     block: Int[Array, ""],
     per_component: int,
-    learning_rate: float,
-    steps: int,
+    learning_rate: Float[Array, ""],
+    steps: Int[Array, ""],
 ) -> tuple[Training, Float[Array, ""]]:
     """`block` steps and the mean ELBO along them; a step whose gradient is not finite is left out and counted."""
     optimizer = _optimizer(learning_rate, steps, posterior.d)

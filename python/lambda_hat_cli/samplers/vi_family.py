@@ -10,8 +10,10 @@ from jaxtyping import Array, Float, PRNGKeyArray
 
 
 class MixtureOfFactorAnalyzers(eqx.Module):
-    """q(z) = Σ_k π_k N(z; μ_k, Λ_kΛ_kᵀ + diag(σ_k²)) (Ghahramani and Hinton 1996, "The EM algorithm for mixtures of
-    factor analyzers"). One component of rank 0 is a diagonal Gaussian.
+    """q(z) = Σ_k π_k N(z; μ_k, Λ_kΛ_kᵀ + diag(σ_k²)).
+
+    Source: Ghahramani and Hinton 1996, "The EM algorithm for mixtures of factor analyzers", eq. 5. One component of
+    rank 0 is a diagonal Gaussian.
 
     Attributes:
         logits: log π up to a constant. means: μ. factors: Λ. log_scales: log σ.
@@ -28,7 +30,7 @@ class MixtureOfFactorAnalyzers(eqx.Module):
         return self.means.shape[0]
 
     def log_density(self, z: Float[Array, " d"]) -> Float[Array, ""]:
-        """log q(z), by the matrix inversion and determinant lemmas in O(components·d·rank²)."""
+        """The logarithm of q(z), by the matrix inversion and determinant lemmas in O(components·d·rank²)."""
 
         def component(
             mean: Float[Array, " d"], factor: Float[Array, "d rank"], log_scale: Float[Array, " d"]
@@ -65,8 +67,9 @@ class MixtureOfFactorAnalyzers(eqx.Module):
 
 
 def initial_family(key: PRNGKeyArray, components: int, rank: int, d: int, dtype: np.dtype) -> MixtureOfFactorAnalyzers:
-    """Near N(0, I), which is the Laplace approximation in whitened coordinates; components and factors differ a little
-    so that training can tell them apart. A single component starts in the middle.
+    """Near N(0, I), which is the Laplace approximation in whitened coordinates.
+
+    Components and factors differ a little, so that training can tell them apart. A single component starts in the middle.
     """
     mean_key, factor_key = jax.random.split(key)
     spread = 0.1 if components > 1 else 0.0
@@ -81,7 +84,7 @@ def initial_family(key: PRNGKeyArray, components: int, rank: int, d: int, dtype:
 def log_density_float64(
     family: MixtureOfFactorAnalyzers, z: Float[np.ndarray, "draws d"]
 ) -> Float[np.ndarray, " draws"]:
-    """log q of many points in float64 on the host: importance weights are differences of sums over d."""
+    """The logarithm of q at many points, in float64 on the host: importance weights are differences of sums over d."""
     logits, means, factors, log_scales = (np.asarray(leaf, np.float64) for leaf in jax.tree.leaves(family))
     points = np.asarray(z, np.float64)
     log_weights = logits - np.logaddexp.reduce(logits)

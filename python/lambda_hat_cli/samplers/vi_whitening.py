@@ -26,11 +26,11 @@ class Whitening(eqx.Module):
 
     Attributes:
         matrix: S, (d, d), or its diagonal, (d,).
-        log_determinant: log |det S|.
+        log_determinant: log |det S|, float64 on the host.
     """
 
     matrix: Float[Array, "d d"] | Float[Array, " d"]
-    log_determinant: float = eqx.field(static=True)
+    log_determinant: Float[np.ndarray, ""]
 
     def offset(self, z: Float[Array, " d"]) -> Float[Array, " d"]:
         """S z."""
@@ -89,4 +89,4 @@ def _scaled(
     scale = 1 / np.sqrt(size)
     matrix = scale if vectors is None else vectors * scale
     dtype = posterior.w_star.dtype
-    return Whitening(jnp.asarray(matrix, dtype), float(np.sum(np.log(scale)))), largest
+    return Whitening(jnp.asarray(matrix, dtype), np.asarray(np.sum(np.log(scale)))), largest

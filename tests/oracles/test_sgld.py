@@ -1,0 +1,192 @@
+"""Langevin dynamics against exact finite-t values and the closed forms of its discrete chains."""
+
+import math
+from typing import Any
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from jaxtyping import Array, Float
+
+from lambda_hat_cli.experiment.schema import SgldSettings
+from lambda_hat_cli.posterior.local import LocalPosterior, local_posterior
+from lambda_hat_cli.samplers.base import BudgetUsedUp, GradientLedger, SamplerDiverged, WarmedUp
+from lambda_hat_cli.samplers.driver import advance, chain_keys
+from lambda_hat_cli.samplers.sgld import SgldSampler
+from lambda_hat_cli.samplers.sgld_curvature import EQUIVALENTS
+from oracles.exact_targets import NBETA, crossing, exact_llc, quadratic, quartic, regression
+
+CHAINS = 32
+CURVATURES = np.array([0.1, 1.0, 10.0])
+
+
+def silent(line: str) -> None:
+    del line
+
+
+def warmed(sampler: SgldSampler, posterior: LocalPosterior, limit: float = 1e9) -> tuple[WarmedUp, GradientLedger]:
+    ledger = GradientLedger(limit=limit)
+    return sampler.warm_up(posterior, jax.random.key(1), CHAINS, ledger, silent), ledger
+
+
+def recorded(
+    sampler: SgldSampler, posterior: LocalPosterior, draws: int = 100
+) -> tuple[WarmedUp, dict[str, np.ndarray]]:
+    """Warm-up and draws; each statistic (CHAINS, draws)."""
+    ready, _ = warmed(sampler, posterior)
+    keys = chain_keys(jax.random.key(2), CHAINS)
+    _, stats, _ = advance(
+        sampler, posterior, ready.parameters, ready.states, keys, jnp.asarray(0), draws, save_positions=False
+    )
+    return ready, {name: np.asarray(values) for name, values in stats.items()}
+
+
+def pooled(values: np.ndarray) -> tuple[float, float]:
+    """Mean and standard error from the means of independent chains."""
+    means = values.mean(axis=1)
+    return float(means.mean()), float(means.std(ddof=1) / math.sqrt(len(means)))
+
+
+def sampler(**settings: Any) -> SgldSampler:
+    return SgldSampler(SgldSettings(kind="sgld", **{"warmup": 128, **settings}))
+
+
+@pytest.mark.parametrize("preconditioner", ["none", "rmsprop", "adam"])
+def test_frozen_preconditioners_meet_the_exact_value(preconditioner: str) -> None:
+    ready, stats = recorded(sampler(preconditioner=preconditioner), quadratic(CURVATURES))
+    mean, error = pooled(stats["llc"])
+    assert abs(mean - exact_llc(CURVATURES)) < 3.5 * error
+    assert error < 0.05
+    # Both levels are exact on a quadratic and share their noise: their difference is far below either's error.
+    assert abs(np.mean(stats["llc"] - stats["llc_half_step"])) < 0.1 * error
+    virial, virial_error = pooled(stats["virial"])
+    assert abs(virial - 1) < 3.5 * virial_error
+    assert ready.biased is None
+    assert ready.tuned["step_size"] * ready.tuned["curvature"] <= 0.6
+    scale = np.asarray(ready.parameters.scale)
+    assert np.ptp(scale) == 0 if preconditioner == "none" else scale[0] > scale[2]
+
+
+def test_exact_on_a_quadratic_at_a_step_where_the_plain_chain_doubles() -> None:
+    """At ε·a = 2 the plain chain's stiff variance is twice the right one (1/(1 − ε·a/4))."""
+    step_size = 2 / (NBETA * CURVATURES[-1] + 1)
+    _, stats = recorded(sampler(step_size=step_size), quadratic(CURVATURES))
+    mean, error = pooled(stats["llc"])
+    assert abs(mean - exact_llc(CURVATURES)) < 3.5 * error
+    assert np.all(stats["step_size"] == step_size)
+
+
+def test_moving_form_with_a_constant_scale_is_the_plain_discrete_chain() -> None:
+    """A floor that dwarfs the gradients makes M = 1/epsilon; E[tK] = ½Σ(t·h/a)/(1 − ε·a/4) is then exact."""
+    floor, step_size = 1e6, 2e-3
+    moving = sampler(preconditioner="rmsprop", moving=True, epsilon=floor, step_size=step_size * floor)
+    ready, stats = recorded(moving, quadratic(CURVATURES))
+    stiffness = NBETA * CURVATURES + 1
+    expected = 0.5 * np.sum(NBETA * CURVATURES / stiffness / (1 - step_size * stiffness / 4))
+    mean, error = pooled(stats["llc"])
+    assert abs(mean - expected) < 3.5 * error
+    assert expected > 1.5 * exact_llc(CURVATURES)
+    assert "llc_half_step" not in stats
+    assert "rmsprop" in ready.biased
+
+
+@pytest.mark.parametrize(("preconditioner", "published"), [("rmsprop", 2.876), ("adam", None)])
+def test_moving_preconditioners_are_wrong_and_say_so(preconditioner: str, published: float | None) -> None:
+    curvatures = np.array([0.01, 0.1, 1.0, 10.0])
+    moving = sampler(preconditioner=preconditioner, moving=True, step_size=1e-3)
+    ready, stats = recorded(moving, quadratic(curvatures))
+    mean, error = pooled(stats["llc"])
+    assert mean - exact_llc(curvatures) > 10 * error
+    assert ready.biased is not None
+    if published is not None:
+        assert mean == pytest.approx(published, abs=3.5 * error + 0.02)
+
+
+def test_step_halving_measures_the_bias_of_a_large_step() -> None:
+    posterior, exact = quartic(4)
+    _, stats = recorded(sampler(step_size=0.008), posterior, draws=200)
+    half, _ = pooled(stats["llc_half_step"])
+    correction, correction_error = pooled(stats["llc"] - stats["llc_half_step"])
+    mean, error = pooled(stats["llc"])
+    assert abs(correction) > 10 * correction_error
+    assert abs(mean - exact) < abs(half - exact)
+    assert abs(mean - exact) < 3.5 * error + abs(correction)
+
+
+def test_mini_batches_with_the_control_variate_meet_the_exact_value() -> None:
+    posterior, eigenvalues = regression(rows=200, d=3, seed=0)
+    _, stats = recorded(sampler(batch_size=20, warmup=512), posterior)
+    mean, error = pooled(stats["llc"])
+    correction, correction_error = pooled(stats["llc"] - stats["llc_half_step"])
+    exact = exact_llc(eigenvalues, float(posterior.nbeta))
+    assert abs(mean - exact) < 3.5 * error + correction**2 / exact
+    assert correction < -3 * correction_error
+
+
+def test_control_variate_gradient_is_unbiased() -> None:
+    posterior, _ = regression(rows=50, d=3, seed=1)
+    w = posterior.w_star + jnp.asarray([0.3, -0.2, 0.1])
+    each = jax.vmap(lambda row: posterior.control_variate_gradient(w, row[None]))(jnp.arange(50))
+    np.testing.assert_allclose(each.mean(axis=0), posterior.value_and_grad(w)[2], rtol=1e-10)
+
+
+class CountingTarget(eqx.Module):
+    """A regression that reports how many rows each evaluation of its losses reads."""
+
+    w_star: Float[Array, " d"]
+    data: dict[str, Array]
+    n: int = eqx.field(static=True)
+    rows: int = eqx.field(static=True)
+    d: int = eqx.field(static=True)
+    calls: list[int] = eqx.field(static=True)
+
+    def losses(self, w: Float[Array, " d"], data: dict[str, Array]) -> Float[Array, " rows"]:
+        jax.debug.callback(lambda: self.calls.append(len(data["y"])))
+        return 0.5 * (data["y"] - data["x"] @ w) ** 2
+
+
+class Calls(list):
+    """A list that is hashable by identity, as static fields must be."""
+
+    __hash__ = object.__hash__
+
+
+@pytest.mark.parametrize("batch_size", ["full", 5])
+@pytest.mark.parametrize("moving", [False, True])
+def test_a_draw_counts_the_gradients_that_it_takes(batch_size: int | str, moving: bool) -> None:
+    calls = Calls()
+    data = {"x": jnp.ones((20, 2)), "y": jnp.ones(20)}
+    posterior = local_posterior(CountingTarget(jnp.zeros(2), data, n=20, rows=20, d=2, calls=calls), 0.3, 1.0)
+    counted = sampler(batch_size=batch_size, moving=moving, preconditioner="rmsprop" if moving else "none")
+    ready = counted.warm_up(posterior, jax.random.key(0), 2, GradientLedger(limit=1e6), silent)
+    state = jax.tree.map(lambda leaf: leaf[0], ready.states)
+    jax.effects_barrier()
+    calls.clear()
+    _, stats = jax.jit(counted.step)(posterior, ready.parameters, state, jax.random.key(1))
+    jax.block_until_ready(stats)
+    jax.effects_barrier()
+    assert len(calls) == int(stats["evaluations"])
+    assert sum(calls) / 20 == pytest.approx(float(stats["gradients"]))
+
+
+def test_warm_up_books_its_gradients_and_keeps_to_a_quarter_of_the_budget() -> None:
+    ready, ledger = warmed(sampler(), quadratic(CURVATURES), limit=1e5)
+    draws = int(ready.tuned["warmup_draws"])
+    assert ready.posterior["llc"].shape == ready.stats["virial"].shape == (CHAINS, draws)
+    assert ledger.equivalents["warmup"] == CHAINS * draws * 20 <= 25_000
+    assert ledger.equivalents["curvature"] == EQUIVALENTS * (1 + 6 * CHAINS)
+
+
+def test_leaves_the_crossing_where_the_curvature_vanishes_at_w_star() -> None:
+    ready, _ = warmed(sampler(), crossing())
+    assert ready.tuned["warmup_restarts"] > 0
+    assert np.isfinite(ready.posterior["llc"]).all()
+
+
+def test_a_step_that_diverges_is_refused_in_words() -> None:
+    with pytest.raises(SamplerDiverged, match=r"step_size 0\.01 .* give a smaller step_size"):
+        warmed(sampler(step_size=0.01), quadratic(CURVATURES))
+    with pytest.raises(BudgetUsedUp, match="gradients"):
+        warmed(sampler(), quadratic(CURVATURES), limit=1.0)

@@ -1,0 +1,147 @@
+"""Variational inference against Gaussian closed forms and dense densities."""
+
+import math
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import scipy.stats
+
+from lambda_hat_cli.estimate.interval import estimate_weighted
+from lambda_hat_cli.experiment.schema import Budget, RunSettings, ViSettings
+from lambda_hat_cli.samplers.base import GradientLedger
+from lambda_hat_cli.samplers.vi import FITS, LOSS_SHARE, VariationalRun, fit_and_draw, negative_elbo
+from lambda_hat_cli.samplers.vi_family import MixtureOfFactorAnalyzers, log_density_float64
+from lambda_hat_cli.samplers.vi_whitening import Whitening
+from oracles.exact_targets import NBETA, exact_llc, quadratic, rotation
+
+CURVATURES = np.geomspace(1, 100, 20)
+
+
+def silent(line: str) -> None:
+    del line
+
+
+def fitted(turn: np.ndarray | None, limit: float = 1e6, **settings: int | str) -> tuple[VariationalRun, GradientLedger]:
+    runs = RunSettings(budget=Budget(gradients=int(limit)))
+    ledger = GradientLedger(limit=limit)
+    settings = {"components": 2, "rank": 1, "steps": 300, **settings}
+    posterior = quadratic(CURVATURES, turn)
+    run = fit_and_draw(posterior, ViSettings(kind="vi", **settings), jax.random.key(3), runs, ledger, silent)
+    return run, ledger
+
+
+def random_family(components: int, rank: int, d: int) -> MixtureOfFactorAnalyzers:
+    rng = np.random.default_rng(5)
+    return MixtureOfFactorAnalyzers(
+        logits=jnp.asarray(rng.normal(size=components)),
+        means=jnp.asarray(rng.normal(size=(components, d))),
+        factors=jnp.asarray(rng.normal(size=(components, d, rank))),
+        log_scales=jnp.asarray(0.3 * rng.normal(size=(components, d))),
+    )
+
+
+def dense(family: MixtureOfFactorAnalyzers) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Weights, means and covariance matrices of the components."""
+    factors, scales = np.asarray(family.factors), np.exp(np.asarray(family.log_scales))
+    covariances = np.stack([f @ f.T + np.diag(s**2) for f, s in zip(factors, scales, strict=True)])
+    weights = np.exp(np.asarray(family.logits))
+    return weights / weights.sum(), np.asarray(family.means), covariances
+
+
+@pytest.mark.parametrize("turn", [None, rotation(20, 1)], ids=["diagonal", "rotated"])
+def test_meets_the_quadratic_and_its_evidence(turn: np.ndarray | None) -> None:
+    run, _ = fitted(turn)
+    assert (run.status, run.reason, run.trace.draw_kind) == ("completed", None, "weighted_iid")
+    estimate = estimate_weighted(run.trace.posterior["llc"], run.trace.sample_stats["log_weight"])
+    exact = exact_llc(CURVATURES)
+    assert abs(estimate.llc - exact) <= max(0.005 * exact, 3 * estimate.se)
+    assert estimate.k_hat < 0.5
+    # E_q over a Gaussian target: log ∫exp(−U)dw = (d/2)·log 2π − ½ log det A; the ELBO is below it by KL(q‖p).
+    log_evidence = 0.5 * np.sum(np.log(2 * math.pi / (NBETA * CURVATURES + 1)))
+    assert run.tuned["elbo"] == pytest.approx(log_evidence, abs=0.02)
+    assert run.tuned["log_evidence"] == pytest.approx(log_evidence, abs=0.005)
+    assert run.tuned["gap"] >= 0
+
+
+def test_a_family_that_cannot_turn_is_told_by_its_weights() -> None:
+    run, _ = fitted(rotation(20, 1), whitening="diagonal")
+    log_evidence = 0.5 * np.sum(np.log(2 * math.pi / (NBETA * CURVATURES + 1)))
+    assert run.tuned["elbo"] < log_evidence - 1
+    assert run.tuned["k_hat"] > 0.7
+    assert run.tuned["gap"] > 1
+
+
+def test_fits_are_independent_and_reproducible() -> None:
+    (first, _), (second, _) = fitted(None, steps=20), fitted(None, steps=20)
+    llc = first.trace.posterior["llc"]
+    assert llc.shape == (FITS, 4000)
+    assert np.array_equal(llc, second.trace.posterior["llc"])
+    assert not np.array_equal(llc[0], llc[1])
+
+
+def test_a_small_budget_shortens_the_fits_and_says_so() -> None:
+    run, ledger = fitted(None, limit=5000)
+    assert run.status == "budget_exhausted"
+    steps = int(run.tuned["steps"])
+    assert f"holds {steps} of 300 steps" in run.reason
+    assert ledger.equivalents["fit"] == FITS * steps * 32
+    assert ledger.equivalents["sampling"] == pytest.approx(FITS * 4000 * LOSS_SHARE)
+    assert ledger.total <= 5000
+    assert run.trace.posterior["llc"].shape == (FITS, 4000)
+    none, ledger = fitted(None, limit=1000)
+    assert (none.status, none.trace.posterior["llc"].size) == ("budget_exhausted", 0)
+    assert ledger.total <= 1000
+
+
+@pytest.mark.parametrize(("components", "rank"), [(1, 0), (3, 2)])
+def test_density_equals_the_dense_one(components: int, rank: int) -> None:
+    family = random_family(components, rank, d=5)
+    z = np.random.default_rng(1).normal(size=(7, 5)) * 2
+    expected = np.log(
+        sum(w * scipy.stats.multivariate_normal(m, c).pdf(z) for w, m, c in zip(*dense(family), strict=True))
+    )
+    np.testing.assert_allclose(jax.vmap(family.log_density)(jnp.asarray(z)), expected, rtol=1e-10)
+    np.testing.assert_allclose(log_density_float64(family, z), expected, rtol=1e-10)
+
+
+def test_draws_have_the_familys_mean_and_covariance() -> None:
+    family = random_family(3, 2, d=4)
+    weights, means, covariances = dense(family)
+    mean = weights @ means
+    second = sum(w * (c + np.outer(m, m)) for w, m, c in zip(weights, means, covariances, strict=True))
+    number = 40_000
+    each = np.asarray(family.draw_each(jax.random.key(2), number))
+    for draws, expected_mean, expected_second in [
+        (np.asarray(family.draw(jax.random.key(1), number)), mean, second),
+        (each[1], means[1], covariances[1] + np.outer(means[1], means[1])),
+    ]:
+        products = draws[:, :, None] * draws[:, None, :]
+        errors = [
+            (draws.mean(0) - expected_mean) / (draws.std(0) / math.sqrt(number)),
+            (products.mean(0) - expected_second) / (products.std(0) / math.sqrt(number)),
+        ]
+        # 20 comparisons at 4.5 standard errors fail by chance once in 7,000 changes of the key.
+        assert max(np.abs(error).max() for error in errors) < 4.5
+
+
+def test_objective_and_gradient_equal_the_gaussian_formulas() -> None:
+    """−ELBO = ½ΣA(μ² + σ²) − Σ(log σ + ½ log 2πe) for a diagonal Gaussian q and U = ½ΣA·z²; its gradient is A·μ."""
+    curvatures = np.array([0.5, 2.0, 8.0])
+    precision = NBETA * curvatures + 1
+    posterior = quadratic(curvatures)
+    whitening = Whitening(jnp.ones(3), np.zeros(()))
+    mean, scale = np.array([0.1, -0.05, 0.02]), np.array([0.1, 0.05, 0.02])
+    family = MixtureOfFactorAnalyzers(
+        jnp.zeros(1), jnp.asarray(mean)[None], jnp.zeros((1, 3, 0)), jnp.log(jnp.asarray(scale))[None]
+    )
+    value, gradient = jax.vmap(
+        jax.value_and_grad(lambda family, key: negative_elbo(family, posterior, whitening, key, 50)), in_axes=(None, 0)
+    )(family, jax.random.split(jax.random.key(0), 400))
+    value, slopes = np.asarray(value), np.asarray(gradient.means)[:, 0]
+    exact = 0.5 * np.sum(precision * (mean**2 + scale**2)) - np.sum(
+        np.log(scale) + 0.5 * math.log(2 * math.pi * math.e)
+    )
+    assert abs(value.mean() - exact) < 4 * value.std() / 20
+    assert np.all(np.abs(slopes.mean(0) - precision * mean) < 4 * slopes.std(0) / 20 + 1e-9)
