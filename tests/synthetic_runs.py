@@ -57,7 +57,7 @@ def markov_trace(llc: np.ndarray, seed: int = 0, d: int = 20, **stats: np.ndarra
         "virial": 1 + rng.normal(size=shape) * np.sqrt(2 / d),
         "distance_squared": rng.chisquare(d, shape) / 145,
     }
-    warmup = np.linspace(0, 1, 60)[None, :] * llc[:, :60]
+    warmup = np.linspace(0, 1, llc[:, :60].shape[1]) * llc[:, :60]
     return Trace(
         draw_kind="markov",
         posterior={"llc": llc, "loss": llc / NBETA},

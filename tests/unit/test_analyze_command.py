@@ -13,6 +13,7 @@ import pytest
 
 from lambda_hat_cli.artifacts.analysis import AnalysisFolder
 from lambda_hat_cli.artifacts.failure import FailureNote
+from lambda_hat_cli.artifacts.run import Trace
 from lambda_hat_cli.artifacts.store import file_digest
 from lambda_hat_cli.provenance import import_closure
 from synthetic_runs import Case, autoregressive, markov_trace, weighted_trace, write_case
@@ -103,7 +104,7 @@ def broken(value: float) -> np.ndarray:
         (Case(trace=markov_trace(broken(0.0))), "invalid"),
         (Case(trace=markov_trace(broken(np.nan)), run={"status": "diverged", "reason": "not finite"}), "invalid"),
         (Case(trace=markov_trace(np.full((4, 100), 2.0)), run={"status": "budget_exhausted"}), "invalid"),
-        (Case(trace=markov_trace(np.zeros((4, 0))), run={"status": "budget_exhausted"}), "invalid"),
+        (Case(trace=Trace("markov", {"llc": np.zeros((4, 0))}, {}), run={"status": "budget_exhausted"}), "invalid"),
         (Case(run={"status": "failed", "reason": "killed by the system"}), "invalid"),
         (Case(sampler="vi", d=5, trace=weighted_trace(1.05)), "reliable"),
         (Case(sampler="vi", d=50, trace=weighted_trace(1.5, d=50)), "invalid"),
@@ -119,6 +120,10 @@ def test_every_run_gets_an_analysis(case: Case, verdict: str, tmp_path: Path, an
     assert (folder.record.llc is None) == (verdict == "invalid")
     assert bool(folder.record.reasons) == (verdict == "invalid")
     assert (folder.path / "convergence.csv").read_text().startswith("gradients,")
+    text = (folder.path / "analysis.json").read_text()
+    assert "NaN" not in text
+    assert "Infinity" not in text
+    assert json.loads(text)["truth"]["lambda"] == "10"
 
 
 @pytest.mark.parametrize(
@@ -185,11 +190,3 @@ def test_changed_sources_are_refused(tmp_path: Path, analyze: Analyze, code: dic
     )
     assert done.returncode == 2
     assert "errors.py" in done.stderr
-
-
-def test_analysis_json_is_plain_json(tmp_path: Path, analyze: Analyze) -> None:
-    analyze(Case(sampler="vi", d=50, trace=weighted_trace(1.5, d=50)))
-    text = (tmp_path / "case" / "out" / "analysis.json").read_text()
-    assert "NaN" not in text
-    assert "Infinity" not in text
-    assert json.loads(text)["truth"]["lambda"] == "10"

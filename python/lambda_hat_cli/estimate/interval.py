@@ -19,7 +19,7 @@ RHAT_TO_STOP = 1.02
 LOST_WEIGHTS = 1e-3
 
 
-class UnusableTrace(Exception):  # noqa: N818 (says what happened)
+class UnusableTrace(Exception):
     """The draws hold no estimate; the message is the reason, one sentence for a person."""
 
 
