@@ -1,0 +1,173 @@
+"""One run from row and target folder to run folder: posterior, descent, sampler, record."""
+
+import math
+import os
+import platform
+import resource
+import sys
+import time
+from importlib.metadata import version
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import PRNGKeyArray
+
+from lambda_hat_cli.artifacts.run import Descent, Environment, RunRecord, write_trace
+from lambda_hat_cli.artifacts.store import new_folder, write_record
+from lambda_hat_cli.artifacts.target import TargetFolder
+from lambda_hat_cli.errors import UserError
+from lambda_hat_cli.experiment.rows import RunRow
+from lambda_hat_cli.experiment.schema import HmcSettings, MclmcSettings, Precision, ViSettings
+from lambda_hat_cli.posterior.local import LocalPosterior, local_posterior, resolve_inverse_temperature
+from lambda_hat_cli.samplers.base import AbstractMarkovSampler, GradientLedger, Say
+from lambda_hat_cli.samplers.descent import descend
+from lambda_hat_cli.samplers.driver import MarkovRun, Stopwatch, run_markov
+from lambda_hat_cli.samplers.hmc import HmcSampler
+from lambda_hat_cli.samplers.mclmc import MclmcSampler
+from lambda_hat_cli.samplers.sgld import SgldSampler
+from lambda_hat_cli.samplers.vi import fit_and_draw
+from lambda_hat_cli.targets.load import load_target
+
+PACKAGES = ("equinox", "jax", "jaxlib", "netCDF4", "numpy", "optax", "scipy")
+
+
+def sample(row: RunRow, target: Path, out: Path, say: Say) -> None:
+    """Run the sampler of `row` on the target in folder `target` and write the run folder `out`.
+
+    A run that diverges or runs out of budget is a result: its status and reason are in run.json.
+
+    Raises:
+        UserError: when `out` exists, the target folder is damaged or another one, or the process has not the row's
+            precision.
+    """
+    began = time.monotonic()
+    _check_precision(row)
+    with new_folder(out) as draft:
+        stopwatch = Stopwatch()
+        ledger = GradientLedger(row.runs.budget.gradients, deadline=began + row.runs.budget.seconds)
+        with stopwatch.phase("load"):
+            posterior, beta = _open(row, target)
+        ledger.add("descent", 1)
+        with stopwatch.phase("descent"):
+            descent = descend(posterior, ledger)
+        outcome = _draw(row, posterior, descent, ledger, stopwatch, say)
+        stopwatch.seconds["total"] = time.monotonic() - began
+        record = _record(row, posterior, beta, descent, outcome, ledger, stopwatch)
+        write_trace(draft / "trace.nc", outcome.trace, {"run_id": row.id})
+        write_record(draft / "run.json", record)
+    say(f"{outcome.status}{f': {outcome.reason}' if outcome.reason else ''}")
+
+
+def run_key(seed: int) -> PRNGKeyArray:
+    """The run's key, the same in both precisions: JAX takes 32 bits of a seed at a time where x64 is off."""
+    return jax.random.fold_in(jax.random.key(np.uint32(seed & 0xFFFFFFFF)), np.uint32(seed >> 32))
+
+
+def seen_precision() -> Precision:
+    """The default floating-point precision that JAX has in this process."""
+    return "float64" if jnp.zeros(()).dtype == np.float64 else "float32"
+
+
+def _check_precision(row: RunRow) -> None:
+    seen = seen_precision()
+    if row.precision != seen:
+        raise UserError(
+            f"run {row.id} ({row.folder}) asks for precision {row.precision}, but this lane runs JAX in {seen}; "
+            f"start it in the {row.precision} lane (JAX_ENABLE_X64={int(row.precision == 'float64')})"
+        )
+
+
+def _open(row: RunRow, target: Path) -> tuple[LocalPosterior, float]:
+    folder = TargetFolder(target)
+    if folder.record.id != row.target_id:
+        raise UserError(
+            f"{target}: holds target {folder.record.id}, but run {row.id} is planned for {row.target_id}; "
+            "give the folder of that target"
+        )
+    loaded = load_target(folder, row.precision)
+    beta = resolve_inverse_temperature(row.posterior.inverse_temperature, loaded.n)
+    return local_posterior(loaded, beta, row.posterior.localization), beta
+
+
+def _draw(
+    row: RunRow,
+    posterior: LocalPosterior,
+    descent: Descent | None,
+    ledger: GradientLedger,
+    stopwatch: Stopwatch,
+    say: Say,
+) -> MarkovRun:
+    key = run_key(row.seed)
+    if isinstance(row.settings, ViSettings):
+        with stopwatch.phase("sampling"):
+            fitted = fit_and_draw(posterior, row.settings, key, row.runs, ledger, say)
+        return MarkovRun(fitted.trace, fitted.tuned, None, fitted.status, fitted.reason)
+    sampler: AbstractMarkovSampler
+    if isinstance(row.settings, HmcSettings):
+        sampler = HmcSampler(row.settings)
+    elif isinstance(row.settings, MclmcSettings):
+        sampler = MclmcSampler(row.settings)
+    else:
+        sampler = SgldSampler(row.settings)
+    delta = 0.0 if descent is None else descent.delta
+    return run_markov(sampler, posterior, key, row.runs, ledger, stopwatch, delta, say)
+
+
+def _record(
+    row: RunRow,
+    posterior: LocalPosterior,
+    beta: float,
+    descent: Descent | None,
+    outcome: MarkovRun,
+    ledger: GradientLedger,
+    stopwatch: Stopwatch,
+) -> RunRecord:
+    chains, draws = outcome.trace.posterior["llc"].shape
+    return RunRecord(
+        id=row.id,
+        target_id=row.target_id,
+        sampler=row.sampler,
+        settings=row.settings,
+        posterior=row.posterior,
+        runs=row.runs,
+        replicate=row.replicate,
+        seed=row.seed,
+        precision=row.precision,
+        status=outcome.status,
+        reason=outcome.reason,
+        n=posterior.n,
+        d=posterior.d,
+        inverse_temperature=beta,
+        localization=row.posterior.localization,
+        nbeta=posterior.n * beta,
+        chains=chains,
+        draws=draws,
+        tuned={
+            name: value if value is not None and math.isfinite(value) else None
+            for name, value in outcome.tuned.items()
+        },
+        biased=outcome.biased,
+        descent=descent,
+        gradients=dict(ledger.equivalents),
+        gradient_evaluations=dict(ledger.evaluations),
+        seconds=stopwatch.seconds,
+        # Kilobytes on Linux, bytes on macOS.
+        peak_memory_bytes=resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024),
+        environment=_environment(),
+        code=row.code,
+    )
+
+
+def _environment() -> Environment:
+    device = jax.devices()[0]
+    return Environment(
+        precision=seen_precision(),
+        prng_implementation=str(jax.config.jax_default_prng_impl),
+        platform=device.platform,
+        device=device.device_kind,
+        threads=int(os.environ.get("NPROC") or len(os.sched_getaffinity(0))),
+        python=platform.python_version(),
+        versions={name: version(name) for name in PACKAGES},
+    )
