@@ -216,7 +216,7 @@ class _WarmUp:
         key, curvature_key = jax.random.split(key)
         self.curvature = self._largest_curvature(w[:1], scale, curvature_key)
         step_size = self._step_size(self.curvature)
-        shown: list[Measured] = []
+        shown: list[dict[str, np.ndarray]] = []
         steps_taken: list[float] = []
         for stage, units in enumerate(STAGES):
             freezes = stage == len(STAGES) - 1 and isinstance(states, MovingState) and not self.settings.moving
@@ -235,7 +235,7 @@ class _WarmUp:
                 if not bool(jnp.all(seen.llc <= FAR * self.posterior.d)):
                     self.step_limit = step_size / 4
                     return None
-                shown.append(jax.tree.map(lambda values: np.asarray(values, np.float64), seen))
+                shown.append({name: np.asarray(values, np.float64) for name, values in seen._asdict().items()})
                 steps_taken += [step_size] * self.unit
             key, curvature_key = jax.random.split(key)
             if isinstance(states, MovingState):
@@ -243,15 +243,16 @@ class _WarmUp:
             step_size = self._follow(states, scale, step_size, curvature_key)
             self.say(
                 f"sgld warm-up {sum(STAGES[: stage + 1]) * self.unit}/{sum(STAGES) * self.unit} draws: "
-                f"tK {float(np.mean(shown[-1].llc)):.4g}, step size {step_size:.3g}, curvature {self.curvature:.3g}"
+                f"tK {float(np.mean(shown[-1]['llc'])):.4g}, step size {step_size:.3g}, curvature {self.curvature:.3g}"
             )
         return self._finish(states, StepParameters(jnp.asarray(step_size, self.dtype), scale), shown, steps_taken)
 
     def _finish(
-        self, states: PyTree, parameters: StepParameters, shown: list[Measured], steps_taken: list[float]
+        self, states: PyTree, parameters: StepParameters, shown: list[dict[str, np.ndarray]], steps_taken: list[float]
     ) -> WarmedUp:
         settings = self.settings
-        measured = Measured(*(np.concatenate(values, axis=1) for values in zip(*shown, strict=True)))
+        measured = {name: np.concatenate([part[name] for part in shown], axis=1) for name in shown[0]}
+        llc = measured.pop("llc")
         momentum = " and so does its momentum" if settings.preconditioner == "adam" else ""
         return WarmedUp(
             states=states if settings.moving else LangevinState(states, states),
@@ -263,17 +264,12 @@ class _WarmUp:
                 "extrapolation": None if settings.moving else extrapolation(self.sampler.batch_size(self.posterior)),
                 "scale_least": float(jnp.min(parameters.scale)),
                 "scale_largest": float(jnp.max(parameters.scale)),
-                "warmup_draws": float(measured.llc.shape[1]),
+                "warmup_draws": float(llc.shape[1]),
                 "warmup_restarts": float(self.restarts),
             },
             biased=BIASED.format(kind=settings.preconditioner, momentum=momentum) if settings.moving else None,
-            posterior={"llc": measured.llc},
-            stats={
-                "energy": measured.energy,
-                "virial": measured.virial,
-                "distance_squared": measured.distance_squared,
-                "step_size": np.broadcast_to(np.asarray(steps_taken), measured.llc.shape).copy(),
-            },
+            posterior={"llc": llc},
+            stats={**measured, "step_size": np.broadcast_to(np.asarray(steps_taken), llc.shape).copy()},
         )
 
     def _largest_curvature(

@@ -85,8 +85,8 @@ def langevin_point(
 ) -> Float[Array, " d"]:
     """The point w + ½√(εM)·ξ, where the gradient is taken and tK recorded.
 
-    The chain of these points is Leimkuhler and Matthews' (2013, "Rational construction of stochastic numerical methods for
-    molecular sampling", eq. 1.5): one gradient a step, exact on quadratics at any stable step, else O(ε²).
+    The chain of these points is that of Leimkuhler and Matthews 2013, "Rational construction of stochastic numerical
+    methods for molecular sampling": one gradient a step, exact on quadratics at any stable step, else O(ε²).
     """
     return w + 0.5 * jnp.sqrt(step_size * scale) * noise
 
@@ -178,10 +178,11 @@ def moving_draw(
 ) -> tuple[MovingState, Measured]:
     """`steps` steps w − (ε/2)·M·g + √(εM)·ξ, M from the running mean square of the gradients.
 
-    With rmsprop g is ∇U(w), with adam its running mean. Sources: Li, Chen, Carlson and Carin 2016, "Preconditioned stochastic gradient Langevin dynamics", algorithm 1,
-    without the Γ term as in their experiments; Kingma and Ba 2015, "Adam", algorithm 1, for momentum and its correction.
-    As in the first, M averages squares of the mean gradient per datum, here ∇U/t, so that its floor `epsilon` means the
-    same for every n and β.
+    With rmsprop g is ∇U(w), with adam its running mean. As in the first source below M averages squares of the mean
+    gradient per datum, here ∇U/t, so that its floor `epsilon` means the same for every n and β.
+
+    Sources: Li, Chen, Carlson and Carin 2016, "Preconditioned stochastic gradient Langevin dynamics", algorithm 1,
+    without its Γ term; Kingma and Ba 2015, "Adam", algorithm 1, for momentum and its correction.
     """
 
     def one(state: MovingState, drawn: Randomness) -> tuple[MovingState, tuple[Float[Array, " d"], Measured | None]]:

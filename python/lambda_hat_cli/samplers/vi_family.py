@@ -12,7 +12,7 @@ from jaxtyping import Array, Float, PRNGKeyArray
 class MixtureOfFactorAnalyzers(eqx.Module):
     """q(z) = Σ_k π_k N(z; μ_k, Λ_kΛ_kᵀ + diag(σ_k²)).
 
-    Source: Ghahramani and Hinton 1996, "The EM algorithm for mixtures of factor analyzers", eq. 5. One component of
+    Source: Ghahramani and Hinton 1996, "The EM algorithm for mixtures of factor analyzers". One component of
     rank 0 is a diagonal Gaussian.
 
     Attributes:
@@ -69,7 +69,8 @@ class MixtureOfFactorAnalyzers(eqx.Module):
 def initial_family(key: PRNGKeyArray, components: int, rank: int, d: int, dtype: np.dtype) -> MixtureOfFactorAnalyzers:
     """Near N(0, I), which is the Laplace approximation in whitened coordinates.
 
-    Components and factors differ a little, so that training can tell them apart. A single component starts in the middle.
+    Components and factors differ a little, so that training can tell them apart.
+    A single component starts in the middle.
     """
     mean_key, factor_key = jax.random.split(key)
     spread = 0.1 if components > 1 else 0.0

@@ -60,13 +60,9 @@ def whiten(
     if kind == "full" or exact_fits:
         hessian = np.asarray(_columns(posterior, jnp.eye(d, dtype=posterior.w_star.dtype)), np.float64)
         ledger.add("whitening", 2 * d)
-        if kind != "diagonal":
-            values, vectors = (
-                np.linalg.eigh(0.5 * (hessian + hessian.T))
-                if np.isfinite(hessian).all()
-                else (np.full(d, np.nan), np.eye(d))
-            )
-            return _scaled(posterior, values, vectors)
+        # The decomposition refuses what is not finite; the diagonal then carries it to the caller.
+        if kind != "diagonal" and np.isfinite(hessian).all():
+            return _scaled(posterior, *np.linalg.eigh(0.5 * (hessian + hessian.T)))
         return _scaled(posterior, np.diagonal(hessian), None)
     signs = jax.random.rademacher(key, (PROBES, d), posterior.w_star.dtype)
     products = np.asarray(signs, np.float64) * np.asarray(_columns(posterior, signs), np.float64)
