@@ -95,7 +95,7 @@ def result_row(experiment: str, run: PlannedRun) -> ResultRow:
         ess=analysis.ess_mean if analysis else None,
         gradients=math.fsum(record.gradients.values()) if record else None,
         seconds_sampling=record.seconds.get("sampling") if record else None,
-        seconds_total=math.fsum(record.seconds.values()) if record else None,
+        seconds_total=record.seconds.get("total") if record else None,
         n=n,
         d=record.d if record else target.d if target else row.d,
         beta=beta,
