@@ -2,8 +2,8 @@
 
 from typing import NamedTuple
 
+import equinox as eqx
 import jax
-import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float32, PRNGKeyArray
 
@@ -63,7 +63,7 @@ def make_data(spec: TargetSpec, seed: int) -> dict[str, np.ndarray]:
                 raise TypeError(f"a {spec.model.kind} model has no teacher")
             keys = data_keys(seed, data, spec.model.widths[0], spec.model.widths[-1])
             x = draw_inputs(keys.inputs, data.inputs, data.n, spec.model.widths[0])
-            f = np.asarray(teacher(spec.model, data, keys, x)(jnp.asarray(x).T)).T
+            f = outputs(teacher(spec.model, data, keys, x), x)
             return {"x": x, "y": f + draw_noise(keys.noise, data.noise, x, f.shape[1])}
 
 
@@ -89,12 +89,16 @@ def teacher(model: MlpModel | DeepLinearModel, data: TeacherData, keys: DataKeys
     if data.widths is None:
         raise TypeError("a teacher has widths")
     weights, biases = mlp_weights(keys.teacher, model.model_copy(update={"widths": data.widths}), bias_scale=0.5)
-    outputs = np.asarray(mlp(model, weights, biases)(jnp.asarray(x).T), np.float64)
-    size = np.sqrt(np.mean(outputs**2))
+    size = np.sqrt(np.mean(outputs(mlp(model, weights, biases), x).astype(np.float64) ** 2))
     if size > 0:
         weights[-1] = (weights[-1] / size).astype(np.float32)
         biases[-1] = (biases[-1] / size).astype(np.float32)
     return mlp(model, weights, biases)
+
+
+def outputs(network: Mlp | DeepLinear, x: Rows) -> Rows:
+    """What a network answers to each row of x."""
+    return np.asarray(eqx.filter_jit(network)(x.T)).T
 
 
 def draw_inputs(key: PRNGKeyArray, inputs: Inputs, n: int, width: int) -> Rows:
@@ -131,9 +135,9 @@ def manifold_map(
     return normal(of_frequencies, (width, dimension)), np.asarray(phases)
 
 
-def draw_noise(key: PRNGKeyArray, noise: Noise, x: Rows, outputs: int) -> Rows:
-    """What is added to the teacher's outputs, (rows, outputs)."""
-    shape = (len(x), outputs)
+def draw_noise(key: PRNGKeyArray, noise: Noise, x: Rows, width: int) -> Rows:
+    """What is added to the teacher's outputs, (rows, width)."""
+    shape = (len(x), width)
     match noise:
         case NoNoise():
             return np.zeros(shape, np.float32)

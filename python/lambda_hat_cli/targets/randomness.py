@@ -1,5 +1,7 @@
 """Independent random streams: a key for each purpose, from the row's seed and what the purpose depends on."""
 
+import math
+
 import jax
 import numpy as np
 from jaxtyping import Float32, PRNGKeyArray
@@ -25,7 +27,10 @@ def stream(seed: int, purpose: str, *sections: object) -> PRNGKeyArray:
 
 def normal(key: PRNGKeyArray, shape: tuple[int, ...]) -> Float32[np.ndarray, "..."]:
     """Standard normal draws, the same whether or not the process has float64."""
-    return np.asarray(jax.random.normal(key, shape, np.float32))
+    size = math.prod(shape)
+    # Each length is compiled anew, at more cost than the draws; a few lengths serve all small arrays.
+    drawn = jax.random.normal(key, (max(256, 1 << (size - 1).bit_length()),), np.float32)
+    return np.asarray(drawn)[:size].reshape(shape)
 
 
 def frame(key: PRNGKeyArray, size: int, columns: int) -> np.ndarray:

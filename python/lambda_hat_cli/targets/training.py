@@ -70,7 +70,7 @@ def train(
         return jax.lax.fori_loop(start, stop, lambda step, now: one_step(step, now, data, key), progress)
 
     full_loss = jax.jit(mean_loss)
-    progress = Progress(parameters, optimizer.init(parameters), jnp.arange(rows, dtype=np.int32))
+    progress = Progress(parameters, jax.jit(optimizer.init)(parameters), jnp.arange(rows, dtype=np.int32))
     recorded = sorted({int(step) for step in np.linspace(0, settings.steps, RECORDS + 1).round()})
     losses = [float(full_loss(parameters, data))]
     for start, stop in pairwise(recorded):
