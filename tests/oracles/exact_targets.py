@@ -40,19 +40,6 @@ class CrossingTarget(eqx.Module):
         return jnp.prod(w**2)[None]
 
 
-class QuarticTarget(eqx.Module):
-    """K(w) = Σ w⁴, its own loss."""
-
-    w_star: Float[Array, " d"]
-    data: dict[str, Array]
-    n: int = eqx.field(static=True)
-    rows: int = eqx.field(static=True)
-    d: int = eqx.field(static=True)
-
-    def losses(self, w: Float[Array, " d"], data: dict[str, Array]) -> Float[Array, "1"]:
-        return jnp.sum(w**4)[None]
-
-
 class RegressionTarget(eqx.Module):
     """Linear regression with unit noise: ℓ_i(w) = ½(y_i − x_i·w)², quadratic with Hessian XᵀX/n."""
 
@@ -78,15 +65,6 @@ def quadratic(curvatures: np.ndarray, rotation: np.ndarray | None = None, locali
 def crossing() -> LocalPosterior:
     """The posterior of w₁²w₂² at n = 1000, β = 1/log n, γ = 1: E[tK] = .3614."""
     return local_posterior(CrossingTarget(jnp.zeros(2), {}, n=1000, rows=1, d=2), 1 / math.log(1000), 1.0)
-
-
-def quartic(d: int) -> tuple[LocalPosterior, float]:
-    """The posterior of Σ w⁴ at t = 145, γ = 1, and its E[tK] by quadrature of one coordinate."""
-    w = np.linspace(-3, 3, 20001)
-    density = np.exp(-NBETA * w**4 - 0.5 * w**2)
-    exact = d * NBETA * np.sum(w**4 * density) / np.sum(density)
-    target = QuarticTarget(jnp.zeros(d), {}, n=1000, rows=1, d=d)
-    return local_posterior(target, NBETA / 1000, 1.0), float(exact)
 
 
 def regression(rows: int, d: int, seed: int) -> tuple[LocalPosterior, np.ndarray]:
