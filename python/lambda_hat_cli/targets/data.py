@@ -4,6 +4,7 @@ from typing import NamedTuple
 
 import equinox as eqx
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float32, PRNGKeyArray
 
@@ -98,7 +99,7 @@ def teacher(model: MlpModel | DeepLinearModel, data: TeacherData, keys: DataKeys
 
 def outputs(network: Mlp | DeepLinear, x: Rows) -> Rows:
     """What a network answers to each row of x."""
-    return np.asarray(eqx.filter_jit(network)(x.T)).T
+    return np.asarray(eqx.filter_jit(network)(jnp.asarray(x).T)).T
 
 
 def draw_inputs(key: PRNGKeyArray, inputs: Inputs, n: int, width: int) -> Rows:
