@@ -58,13 +58,13 @@ workflow ESTIMATE {
     )
 
     emit:
-    summary = REPORT.out.summary // the folder with results.csv, results.txt, report.html
+    summary = REPORT.out.summary // the folder with results.csv, results.txt, counts.json, report.html
 }
 
 workflow {
     def parameters = new ParameterCheck(projectDir.resolve('nextflow_schema.json'))
     if (params.help) {
-        log.info(parameters.help('nextflow run main.nf [--experiment FILE] [--outdir DIR] [-profile PROFILE] [-resume]'))
+        log.info(parameters.help())
     }
     else {
         parameters.require(params)
@@ -78,13 +78,12 @@ workflow {
 
         def page = "${params.outdir}/summary/report.html"
         def summaries = []
-        ESTIMATE.out.summary.subscribe { folder -> summaries << folder }
-        def results = ESTIMATE.out.summary.map { folder -> folder.resolve('results.csv') }.splitCsv(header: true)
-        results.toList().subscribe { rows ->
-            def lost = rows.count { row -> row.status in ['failed', 'missing'] }
-            if (lost) {
+        ESTIMATE.out.summary.subscribe { folder ->
+            summaries << folder
+            def counts = new groovy.json.JsonSlurper().parse(folder.resolve('counts.json').toFile())
+            if (counts.failed + counts.missing) {
                 Publishing.await()
-                error("${lost} of ${rows.size()} runs failed or are missing: see ${page}")
+                error("${counts.failed + counts.missing} of ${counts.planned} runs failed or are missing: see ${page}")
             }
         }
         workflow.onComplete = {

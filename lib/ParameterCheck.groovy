@@ -77,7 +77,7 @@ class ParameterCheck {
         last.last()
     }
 
-    String help(String command) {
+    String help() {
         final blocks = groups.collect { String title, Map<String, Map> properties ->
             final lines = properties.collect { String name, Map rule ->
                 final standard = rule.default == null || rule.default == '' ? '' : " [${rule.default}]"
@@ -86,6 +86,6 @@ class ParameterCheck {
             }
             "${title}\n${lines.join('\n')}"
         }
-        "Usage: ${command}\n\n${blocks.join('\n\n')}\n"
+        "Usage: nextflow run main.nf [-profile PROFILE] [-resume] [--PARAMETER VALUE ...]\n\n${blocks.join('\n\n')}\n"
     }
 }
