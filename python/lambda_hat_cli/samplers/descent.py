@@ -43,5 +43,5 @@ def descend(posterior: LocalPosterior, ledger: GradientLedger) -> Descent | None
         objective, w_star, jac=True, method="L-BFGS-B", options={"maxiter": MAX_ITERATIONS, "maxcor": HISTORY}
     )
     return Descent(
-        delta=-best, gradient_norm=gradient_norms[0], iterations=int(found.nit), distance=best_distance
+        delta=max(0.0, -best), gradient_norm=gradient_norms[0], iterations=int(found.nit), distance=best_distance
     )

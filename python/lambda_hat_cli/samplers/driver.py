@@ -71,7 +71,7 @@ class MarkovRun:
 
 
 @partial(jax.jit, static_argnames=("phase", "chains"))
-def chain_keys(key: PRNGKeyArray, phase: str, chains: int) -> PRNGKeyArray:
+def chain_keys(key: PRNGKeyArray, chains: int, phase: str = "sampling") -> PRNGKeyArray:
     """One key for each chain of a phase ("warmup" or "sampling"), (chains,).
 
     A draw's key folds in the draw's number, so that no key depends on block sizes.
@@ -188,7 +188,7 @@ def _record(
     delta: float,
     say: Say,
 ) -> MarkovRun:
-    keys = chain_keys(key, "sampling", runs.chains)
+    keys = chain_keys(key, runs.chains)
     states, blocks, positions = warmed.states, [], []
     draws, next_check = 0, FIRST_CHECK_DRAWS
     start, gradients_before = time.monotonic(), ledger.total

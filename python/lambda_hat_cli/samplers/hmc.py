@@ -180,7 +180,7 @@ def adapt(
         The states, the frozen step size and every draw's statistics as (chains, draws).
     """
     chains = states.w.shape[0]
-    keys = chain_keys(key, "warmup", chains)
+    keys = chain_keys(key, chains, "warmup")
     dtype = posterior.w_star.dtype
     # NumPy scalars: each jnp operation outside a compiled function is a small program of its own to compile.
     zero, log_step = np.zeros((), dtype), np.asarray(np.log(FIRST_STEP), dtype)

@@ -192,7 +192,7 @@ class _Filling:
         step_size: float,
     ):
         self.sampler, self.posterior, self.ledger = sampler, posterior, ledger
-        self.keys = chain_keys(key, "warmup", chains)
+        self.keys = chain_keys(key, chains, "warmup")
         self.draw = sampler.settings.warmup
         self.states, self.step_size = states, step_size
         self.blocks: list[dict[str, np.ndarray]] = []
