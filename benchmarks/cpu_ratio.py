@@ -2,6 +2,7 @@
 
 Prints the CPU seconds (of the user and the system, all threads) over the wall seconds of a `sample` command whose
 environment is that of a task with one CPU. More than 1.1 is a failure: two tasks of one CPU would fight for two cores.
+Run it on an idle machine: time spent waiting for a CPU counts as wall time and hides what is looked for.
 
     python benchmarks/cpu_ratio.py
 """
