@@ -4,8 +4,7 @@
 
 include { PLAN } from './modules/local/plan/main.nf'
 include { BUILD_TARGET } from './modules/local/build_target/main.nf'
-include { SAMPLE as SAMPLE_FLOAT64 } from './modules/local/sample/main.nf'
-include { SAMPLE as SAMPLE_FLOAT32 } from './modules/local/sample/main.nf'
+include { SAMPLE as SAMPLE_FLOAT64; SAMPLE as SAMPLE_FLOAT32 } from './modules/local/sample/main.nf'
 include { ANALYZE } from './modules/local/analyze/main.nf'
 include { REPORT } from './modules/local/report/main.nf'
 
@@ -75,7 +74,6 @@ workflow {
         RunRecords.write(file("${params.outdir}/pipeline_info"), projectDir, params, workflow.manifest.version, environments)
         Row.register()
         ESTIMATE(launchDir.resolve(params.experiment).toString(), params.set.toString(), params.diagnostics, environments)
-
         def page = "${params.outdir}/summary/report.html"
         def summaries = []
         ESTIMATE.out.summary.subscribe { folder ->
@@ -86,8 +84,6 @@ workflow {
                 error("${counts.failed + counts.missing} of ${counts.planned} runs failed or are missing: see ${page}")
             }
         }
-        workflow.onComplete = {
-            summaries.each { folder -> log.info("\n${folder.resolve('results.txt').text}\nReport: ${page}") }
-        }
+        workflow.onComplete = { summaries.each { folder -> log.info("\n${folder.resolve('results.txt').text}\nReport: ${page}") } }
     }
 }
