@@ -106,7 +106,7 @@ def test_step_halving_measures_the_bias_of_a_large_mini_batch_step() -> None:
     posterior, eigenvalues = regression(rows=200, d=3, seed=0)
     nbeta = float(posterior.nbeta)
     step_size = 1 / (nbeta * eigenvalues.max() + 1)
-    _, stats = recorded(sampler(batch_size=20, step_size=step_size), posterior, draws=200)
+    _, stats = recorded(sampler(batch_size=4, step_size=step_size), posterior, draws=200)
     mean, error = pooled(stats["llc"])
     half, _ = pooled(stats["llc_half_step"])
     correction, correction_error = pooled(stats["llc"] - stats["llc_half_step"])
