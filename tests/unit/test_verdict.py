@@ -71,7 +71,6 @@ def apart() -> np.ndarray:
         (markov_trace(GOOD, virial=0.2 + 0.01 * (GOOD - 9.93)), {}, VIRIAL, "invalid"),
         (markov_trace(GOOD, acceptance_rate=np.full(SHAPE, 0.3)), {}, "mean acceptance", "uncertain"),
         (markov_trace(GOOD, acceptance_rate=np.full(SHAPE, 0.01)), {}, "mean acceptance", "invalid"),
-        (markov_trace(GOOD, diverging=GOOD > 12), {}, "diverging transitions", "invalid"),
         (markov_trace(GOOD), {"biased": "the preconditioner keeps moving"}, "stationary law", "uncertain"),
     ],
 )  # fmt: skip

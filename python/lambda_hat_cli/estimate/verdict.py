@@ -122,16 +122,6 @@ def markov_checks(
         checks.append(_virial(stats["virial"], adjusted))
     if adjusted and "acceptance_rate" in stats:
         checks += _acceptance(stats["acceptance_rate"])
-    if "diverging" in stats:
-        checks.append(
-            at_most(
-                "diverging transitions",
-                float(np.mean(stats["diverging"])),
-                0.02,
-                0.2,
-                "part of the posterior may be out of reach; raise target_acceptance or take a smaller step",
-            )
-        )
     if run.biased is not None:
         checks.append(_other_law(run.biased))
     return tuple(checks)
