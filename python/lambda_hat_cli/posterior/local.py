@@ -1,7 +1,8 @@
 """The local posterior of a loaded target: potential, tK, gradients, minibatches, Hessian-vector products.
 
 p(w) ∝ exp(−U(w)) with U(w) = tK(w) + (γ/2)‖w−w*‖², tK(w) = (t/rows)·Σ_i [ℓ_i(w) − ℓ_i(w*)], t = nβ, so that U(w*) = 0
-(Watanabe 2013, "A widely applicable Bayesian information criterion"; Lau et al. 2023, "The local learning coefficient").
+(Watanabe 2013, "A widely applicable Bayesian information criterion"; Lau et al. 2023, "The local learning
+coefficient").
 """
 
 import math
@@ -80,12 +81,10 @@ class LocalPosterior(eqx.Module):
         llc = self.llc(w)
         return llc + self._localizer(w), llc
 
-    def value_and_grad(
-        self, w: Float[Array, " d"]
-    ) -> tuple[Float[Array, ""], Float[Array, ""], Float[Array, " d"]]:
+    def value_and_grad(self, w: Float[Array, " d"]) -> tuple[Float[Array, ""], Float[Array, ""], Float[Array, " d"]]:
         """(U(w), tK(w), ∇U(w)) from one gradient evaluation.
 
-        The gradient goes through the plain sum of losses, the value comes from the compensated sum of their differences.
+        The gradient goes through the plain sum of losses, the value is the compensated sum of their differences.
         """
 
         def plain(point: Float[Array, " d"]) -> tuple[Float[Array, ""], Float[Array, " rows"]]:
@@ -124,7 +123,7 @@ class LocalPosterior(eqx.Module):
         return 0.5 * self.localization * jnp.sum((w - self.w_star) ** 2)
 
     def _llc_of_losses(self, losses: Float[Array, " rows"]) -> Float[Array, ""]:
-        # The barrier makes the compiler round ℓ_i(w) as it rounded ℓ_i(w*), not fuse the difference into its last product.
+        # The barrier has ℓ_i(w) rounded as ℓ_i(w*) was, instead of fusing the difference into its last product.
         differences = lax.optimization_barrier(losses) - self.loss_at_w_star
         return compensated_sum(differences) * (self.nbeta / self.rows)
 

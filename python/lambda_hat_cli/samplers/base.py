@@ -56,7 +56,9 @@ class GradientLedger:
             BudgetUsedUp: with the reason in words.
         """
         if self.total >= self.limit:
-            raise BudgetUsedUp(f"the budget of {self.limit:,.0f} gradients was used up during {phase}: give runs.budget.gradients more")
+            raise BudgetUsedUp(
+                f"the budget of {self.limit:,.0f} gradients was used up during {phase}: give runs.budget.gradients more"
+            )
         if time.monotonic() >= self.deadline:
             raise BudgetUsedUp(f"the budget of seconds was used up during {phase}: give runs.budget.seconds more")
 
@@ -114,9 +116,7 @@ class AbstractMarkovSampler(eqx.Module):
         """
 
     @abstractmethod
-    def step(
-        self, posterior: LocalPosterior, parameters: PyTree, state: Any, key: PRNGKeyArray
-    ) -> tuple[Any, Stats]:
+    def step(self, posterior: LocalPosterior, parameters: PyTree, state: Any, key: PRNGKeyArray) -> tuple[Any, Stats]:
         """One recorded draw of one chain: pure, jittable, no chain axis.
 
         The statistics are scalars under fixed names: `llc` (tK, nats), `energy`, `acceptance_rate`, `step_size`,

@@ -1,4 +1,4 @@
-"""A short descent on U from w*: is w* a minimum, and by how many nats is it not?"""
+"""A short descent on U from w* tells whether w* is a minimum, and by how many nats it is not."""
 
 import jax.numpy as jnp
 import numpy as np
@@ -11,8 +11,6 @@ from lambda_hat_cli.samplers.base import GradientLedger
 
 MAX_ITERATIONS = 60
 HISTORY = 10
-
-
 
 
 def descend(posterior: LocalPosterior, ledger: GradientLedger) -> Descent | None:

@@ -130,9 +130,7 @@ def advance(
 def host_stats(stats: dict[str, Array]) -> dict[str, np.ndarray]:
     """Statistics as float64 (flags as bool) NumPy arrays."""
     arrays = {name: np.asarray(values) for name, values in stats.items()}
-    return {
-        name: values if values.dtype == bool else values.astype(np.float64) for name, values in arrays.items()
-    }
+    return {name: values if values.dtype == bool else values.astype(np.float64) for name, values in arrays.items()}
 
 
 def split_stats(
@@ -216,7 +214,18 @@ def _record(
         if draws >= next_check:
             next_check = _next_check(draws)
             spent = ledger.total - gradients_before
-            if _checked(sampler.settings, warmed, _joined(blocks), draws, runs, delta, spent, time.monotonic() - start, ledger, say):
+            if _checked(
+                sampler.settings,
+                warmed,
+                _joined(blocks),
+                draws,
+                runs,
+                delta,
+                spent,
+                time.monotonic() - start,
+                ledger,
+                say,
+            ):
                 break
     stats = _joined(blocks) if blocks else {}
     if not stats:

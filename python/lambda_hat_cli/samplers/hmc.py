@@ -44,13 +44,13 @@ class Adaptation(NamedTuple):
     """Step-size adaptation pooled over the chains, all scalars.
 
     Attributes:
-        stage: the stage of the latest iteration. count: iterations since the stage began.
+        stage: the stage of the latest iteration. iterations: how many since the stage began.
         log_step, log_mean: log of the step in use and of its weighted average.
         anchor: where dual averaging shrinks log_step to. error: its running mean of target − acceptance.
     """
 
     stage: Int[Array, ""]
-    count: Float[Array, ""]
+    iterations: Float[Array, ""]
     log_step: Float[Array, ""]
     log_mean: Float[Array, ""]
     anchor: Float[Array, ""]
@@ -96,11 +96,14 @@ class HmcSampler(AbstractMarkovSampler):
             raise SamplerDiverged(
                 f"HMC found no stable step: acceptance {acceptance:.2g} at step size {step_size:.3g} after warm-up"
             )
-        say(f"warm-up done: step size {step_size:.3g}, acceptance {acceptance:.2f}, {ledger.total:,.0f} gradients so far")
+        say(
+            f"warm-up done: step size {step_size:.3g}, acceptance {acceptance:.2f}, "
+            f"{ledger.total:,.0f} gradients so far"
+        )
         recorded, rest = split_stats(stats, posterior)
         return WarmedUp(
             states=states,
-            parameters=HmcParameters(np.asarray(step_size, posterior.w_star.dtype)),
+            parameters=HmcParameters(jnp.asarray(step_size, posterior.w_star.dtype)),
             tuned={
                 "step_size": step_size,
                 "leapfrog_steps": float(self.leapfrog_steps(posterior.d)),
@@ -182,9 +185,8 @@ def adapt(
     chains = states.w.shape[0]
     keys = chain_keys(key, chains, "warmup")
     dtype = posterior.w_star.dtype
-    # NumPy scalars: each jnp operation outside a compiled function is a small program of its own to compile.
-    zero, log_step = np.zeros((), dtype), np.asarray(np.log(FIRST_STEP), dtype)
-    adaptation = Adaptation(np.asarray(SEARCH), zero, log_step, log_step, zero, zero)
+    zero, log_step = jnp.asarray(np.zeros((), dtype)), jnp.asarray(np.log(FIRST_STEP), dtype)
+    adaptation = Adaptation(jnp.asarray(SEARCH), zero, log_step, log_step, zero, zero)
     blocks = []
     for start in range(0, len(stages), ADAPT_BLOCK):
         ledger.require("warm-up")
@@ -243,11 +245,11 @@ def _enter_stage(adaptation: Adaptation, stage: Int[Array, ""]) -> Adaptation:
     """Reset the averages when `stage` begins; the second adaptation starts from a third of the first one's step."""
     begins = (stage != adaptation.stage) & (stage < SETTLE)
     step = jnp.where(stage == SECOND, adaptation.log_mean - jnp.log(3.0), adaptation.log_step)
-    # Dual averaging looks upwards from where it starts, for a short trajectory wastes gradients; 2 instead of the
+    # Dual averaging shrinks towards a longer step, for a short trajectory wastes gradients: 2 times instead of the
     # usual 10, for the start is already near.
     fresh = Adaptation(
         stage=stage,
-        count=jnp.zeros_like(adaptation.count),
+        iterations=jnp.zeros_like(adaptation.iterations),
         log_step=step.astype(adaptation.log_step.dtype),
         log_mean=step.astype(adaptation.log_step.dtype),
         anchor=(step + jnp.log(2.0)).astype(adaptation.log_step.dtype),
@@ -259,18 +261,18 @@ def _enter_stage(adaptation: Adaptation, stage: Int[Array, ""]) -> Adaptation:
 def _learn(adaptation: Adaptation, acceptance: Float[Array, ""], target: float) -> Adaptation:
     """One update of the step: doubling or halving while searching, dual averaging after, nothing once settled."""
     shortfall = target - acceptance
-    count = adaptation.count + 1.0
+    iterations = adaptation.iterations + 1.0
     search = adaptation.log_step + jnp.log(2.0) * jnp.where(
         shortfall < 0, -shortfall / (1.0 - target), -shortfall / target
     )
-    weight = 1.0 / (count + STABILISATION)
+    weight = 1.0 / (iterations + STABILISATION)
     error = (1.0 - weight) * adaptation.error + weight * shortfall
-    averaged = adaptation.anchor - jnp.sqrt(count) / SHRINKAGE * error
-    blend = count**-FORGETTING
+    averaged = adaptation.anchor - jnp.sqrt(iterations) / SHRINKAGE * error
+    blend = iterations**-FORGETTING
     searching = adaptation.stage == SEARCH
     log_step = jnp.where(searching, search, averaged)
     log_mean = jnp.where(searching, search, blend * averaged + (1.0 - blend) * adaptation.log_mean)
-    learned = Adaptation(adaptation.stage, count, log_step, log_mean, adaptation.anchor, error)
+    learned = Adaptation(adaptation.stage, iterations, log_step, log_mean, adaptation.anchor, error)
     return jax.tree.map(
         lambda new, old: jnp.where(adaptation.stage >= SETTLE, old, new.astype(old.dtype)), learned, adaptation
     )

@@ -47,10 +47,10 @@ class MclmcParameters(NamedTuple):
 class MclmcSampler(AbstractMarkovSampler):
     """MCLMC (Robnik et al. 2023, "Microcanonical Hamiltonian Monte Carlo") by leapfrog, one gradient a step.
 
-    A draw is `draw_steps` integrator steps. Its `llc`, `virial` and `energy_error` are means over them: the mean of tK is
-    that of the chain, its variance is smaller than Var[tK]. `energy` is U at the draw's end: the Hamiltonian itself is
-    constant. `energy_error` is the squared energy error of a step over d; it bounds the discretisation error, which no
-    Metropolis test removes here.
+    A draw is `draw_steps` integrator steps. Its `llc`, `virial` and `energy_error` are means over them: the mean of tK
+    is that of the chain, its variance is smaller than Var[tK]. `energy` is U at the draw's end: the Hamiltonian itself
+    is constant. `energy_error` is the squared energy error of a step over d; it bounds the discretisation error, which
+    no Metropolis test removes here.
     """
 
     settings: MclmcSettings = eqx.field(static=True)
@@ -79,7 +79,9 @@ class MclmcSampler(AbstractMarkovSampler):
         )
         if not hmc_step > 0:
             raise SamplerDiverged(f"HMC found no stable step to leave w* with, the last was {hmc_step:.3g}")
-        filling = _Filling(self, posterior, key, chains, ledger, _turned(states, key), 0.5 * math.sqrt(posterior.d) * hmc_step)
+        filling = _Filling(
+            self, posterior, key, chains, ledger, _turned(states, key), 0.5 * math.sqrt(posterior.d) * hmc_step
+        )
         filled = filling.fill()
         energy_error = filling.tune()
         say(
@@ -109,7 +111,10 @@ class MclmcSampler(AbstractMarkovSampler):
         """`draw_steps` leapfrog steps, each followed by a partial refreshment of the direction."""
         steps = self.settings.draw_steps
         dtype = state.w.dtype
-        size, turn = parameters.step_size, jnp.sqrt(jnp.expm1(2.0 * parameters.step_size / parameters.length) / posterior.d)
+        size, turn = (
+            parameters.step_size,
+            jnp.sqrt(jnp.expm1(2.0 * parameters.step_size / parameters.length) / posterior.d),
+        )
 
         def leapfrog(
             state: MclmcState, noise: Float[Array, " d"]
@@ -202,7 +207,7 @@ class _Filling:
     def parameters(self, length: float) -> MclmcParameters:
         """The step as it is and the decoherence length `length`, as arrays of the lane's dtype."""
         dtype = self.posterior.w_star.dtype
-        return MclmcParameters(np.asarray(self.step_size, dtype), np.asarray(length, dtype))
+        return MclmcParameters(jnp.asarray(self.step_size, dtype), jnp.asarray(length, dtype))
 
     def joined(self) -> dict[str, np.ndarray]:
         """The statistics of every kept block, (chains, draws)."""
@@ -231,7 +236,7 @@ class _Filling:
         return error
 
     def _tuned_block(self, target: float, width: float) -> float:
-        """One block that was stable, halving the step before each further try; then the step follows its energy error."""
+        """One stable block, halving the step before each further try; then the step follows its energy error."""
         while True:
             length = max(width, self.sampler.settings.decoherence_steps * self.step_size)
             states, stats = self._block(self.parameters(length))

@@ -145,8 +145,7 @@ def _record(
         chains=chains,
         draws=draws,
         tuned={
-            name: value if value is not None and math.isfinite(value) else None
-            for name, value in outcome.tuned.items()
+            name: value if value is not None and math.isfinite(value) else None for name, value in outcome.tuned.items()
         },
         biased=outcome.biased,
         descent=descent,
@@ -154,7 +153,8 @@ def _record(
         gradient_evaluations=dict(ledger.evaluations),
         seconds=stopwatch.seconds,
         # Kilobytes on Linux, bytes on macOS.
-        peak_memory_bytes=resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024),
+        peak_memory_bytes=resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        * (1 if sys.platform == "darwin" else 1024),
         environment=_environment(),
         code=row.code,
     )
@@ -164,7 +164,7 @@ def _environment() -> Environment:
     device = jax.devices()[0]
     return Environment(
         precision=seen_precision(),
-        prng_implementation=str(jax.config.jax_default_prng_impl),
+        prng_implementation=str(jax.config.values["jax_default_prng_impl"]),
         platform=device.platform,
         device=device.device_kind,
         threads=int(os.environ.get("NPROC") or len(os.sched_getaffinity(0))),
