@@ -1,7 +1,12 @@
+import com.esotericsoftware.kryo.Kryo
+import com.esotericsoftware.kryo.Serializer
+import com.esotericsoftware.kryo.io.Input
+import com.esotericsoftware.kryo.io.Output
 import com.google.common.hash.Hasher
 import groovy.json.JsonSlurper
 import groovy.transform.CompileStatic
 import java.nio.file.Path
+import java.util.concurrent.ConcurrentHashMap
 import nextflow.util.CacheFunnel
 import nextflow.util.CacheHelper
 import nextflow.util.KryoHelper
@@ -20,21 +25,22 @@ class Row implements CacheFunnel {
     final Map<String, Object> fields
     final boolean namesCount
 
-    /** For the cache, which fills the fields itself. */
-    private Row() { this(null, null, false) }
-
     private Row(String json, Map<String, Object> fields, boolean namesCount) {
         this.json = json
         this.fields = fields
         this.namesCount = namesCount
     }
 
-    /** Nextflow stores a task's inputs with its cache entry: tell it of this class before the first task ends. */
-    static void register() { KryoHelper.register(Row) }
+    private static final Map<String, Row> PLANNED = new ConcurrentHashMap<>()
+
+    /** Nextflow stores a task's inputs with its cache entry: tell it how, before the first task ends. */
+    static void register() { KryoHelper.register(Row, ById) }
 
     static List<Row> read(Path file) {
         file.readLines('UTF-8').findAll { String line -> line.trim() }.collect { String line ->
-            new Row(ascii(line), new JsonSlurper().parseText(line) as Map<String, Object>, false)
+            final row = new Row(ascii(line), new JsonSlurper().parseText(line) as Map<String, Object>, false)
+            PLANNED[row.id] = row
+            row
         }
     }
 
@@ -70,5 +76,16 @@ class Row implements CacheFunnel {
     /** Tasks write the row with whatever locale their machine has. */
     private static String ascii(String text) {
         text.collect { String character -> character < '\u0080' ? character : String.format('\\u%04x', character.codePointAt(0)) }.join('')
+    }
+
+    /** A cached task is published under the names that this run's plan gives, not under those of the run that made it. */
+    @CompileStatic
+    static class ById extends Serializer<Row> {
+
+        @Override
+        void write(Kryo kryo, Output output, Row row) { output.writeString(row.id) }
+
+        @Override
+        Row read(Kryo kryo, Input input, Class<Row> type) { PLANNED[input.readString()] }
     }
 }

@@ -139,7 +139,8 @@ def write_trace(path: Path, trace: Trace, attributes: dict[str, str | int | floa
                 variable[:] = stored
             if group_name == "posterior" and trace.positions is not None:
                 group.createDimension("parameter", trace.positions.shape[2])
-                group.createVariable("w", trace.positions.dtype, ("chain", "draw", "parameter"), zlib=True)[:] = trace.positions
+                dimensions = ("chain", "draw", "parameter")
+                group.createVariable("w", trace.positions.dtype, dimensions, zlib=True)[:] = trace.positions
 
 
 def read_trace(path: Path) -> Trace:

@@ -29,8 +29,12 @@ class Truth(ArtifactRecord):
         source: formula and paper, or why there is none.
     """
 
-    model_config = ConfigDict(extra="forbid", frozen=True, serialize_by_alias=True, validate_by_name=True, validate_by_alias=True,
-                              alias_generator=lambda name: "lambda" if name == "coefficient" else name)
+    model_config = ConfigDict(
+        serialize_by_alias=True,
+        validate_by_name=True,
+        validate_by_alias=True,
+        alias_generator=lambda name: "lambda" if name == "coefficient" else name,
+    )
 
     coefficient: str | None
     multiplicity: int | None
@@ -90,7 +94,7 @@ class TargetFolder:
         """Open `path`.
 
         Raises:
-            UserError: when a file is missing, superfluous bytes differ from the checksums, or the version is another.
+            UserError: when a file is missing, its bytes differ from the checksums, or the version is another.
         """
         if not path.is_dir():
             raise UserError(f"{path}: no target folder there; give the folder that build-target wrote")
@@ -117,6 +121,6 @@ class TargetFolder:
         """The arrays of params.eqx in the module's leaf order, float32 (Equinox writes consecutive .npy arrays)."""
         leaves = []
         with (self.path / "params.eqx").open("rb") as stream:
-            while stream.peek(1):  # type: ignore[attr-defined]
+            while stream.peek(1):
                 leaves.append(np.load(stream, allow_pickle=False))
         return leaves
