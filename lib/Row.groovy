@@ -20,6 +20,9 @@ class Row implements CacheFunnel {
 
     static final List<String> NAMES = ['name', 'folder', 'target', 'sampler']
 
+    /** This run's rows by id. */
+    private static final Map<String, Row> PLANNED = new ConcurrentHashMap<>()
+
     /** The line of the plan, as JSON in ASCII. */
     final String json
     final Map<String, Object> fields
@@ -30,8 +33,6 @@ class Row implements CacheFunnel {
         this.fields = fields
         this.namesCount = namesCount
     }
-
-    private static final Map<String, Row> PLANNED = new ConcurrentHashMap<>()
 
     /** Nextflow stores a task's inputs with its cache entry: tell it how, before the first task ends. */
     static void register() { KryoHelper.register(Row, ById) }
