@@ -40,8 +40,16 @@ def matplotlib_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def analyze(tmp_path: Path, code: dict[str, str], matplotlib_folder: Path) -> Analyze:
     """Write a case under `name` and analyse it into `<name>/out`; the environment can be polluted."""
 
-    def run(case: Case, name: str = "case", *more: str, ambient: dict[str, str] | None = None, cwd: Path | None = None):
+    def run(
+        case: Case,
+        name: str = "case",
+        *more: str,
+        ambient: dict[str, str] | None = None,
+        cwd: Path | None = None,
+        before: Callable[[], object] = lambda: None,
+    ) -> subprocess.CompletedProcess[str]:
         arguments = write_case(tmp_path / name, case, code)
+        before()
         environment = {
             "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
             "HOME": str(tmp_path),
@@ -142,6 +150,27 @@ def test_folders_of_another_run_are_refused(case: Case, words: list[str], tmp_pa
     assert done.stderr.count("\n") == 1
     assert all(word in done.stderr for word in words)
     assert not (tmp_path / "case" / "out").exists()
+
+
+@pytest.mark.parametrize("name", ["data.npz", "target.json"])
+@pytest.mark.parametrize("damage", ["flipped", "missing"])
+def test_a_damaged_target_is_refused(name: str, damage: str, tmp_path: Path, analyze: Analyze) -> None:
+    case = Case(trace=markov_trace(GOOD))
+    assert analyze(case, "whole").returncode == 0
+    file = tmp_path / "case" / "target" / name
+    content = (tmp_path / "whole" / "target" / name).read_bytes()
+    # The last digit of target.json's `"d": 20`, or the archive's last byte: both leave a file that can be read.
+    place = content.index(b'"d": ') + 5 if name == "target.json" else len(content) - 1
+    flipped = content[:place] + bytes([content[place] ^ 1]) + content[place + 1 :]
+
+    def harm() -> None:
+        file.write_bytes(flipped) if damage == "flipped" else file.unlink()
+
+    done = analyze(case, "case", before=harm)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr.startswith(f"analyze: {file}: ")
+    assert done.stderr.count("\n") == 1
+    assert sorted(path.name for path in (tmp_path / "case").iterdir()) == ["row.json", "run", "stages.json", "target"]
 
 
 def test_bad_input_becomes_a_note_when_asked(tmp_path: Path, analyze: Analyze) -> None:

@@ -1,13 +1,21 @@
 """The target folder: target.json, data.npz, params.eqx, static.eqx and a user's code, under checksums."""
 
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    SerializerFunctionWrapHandler,
+    ValidationInfo,
+    model_serializer,
+    model_validator,
+)
 
 from lambda_hat_cli.artifacts.store import file_digest, read_record
 from lambda_hat_cli.errors import UserError
+from lambda_hat_cli.experiment.identity import digest
 from lambda_hat_cli.experiment.schema import TargetSpec
 
 TARGET_SCHEMA_VERSION = 1
@@ -52,7 +60,7 @@ class TrainingRecord(ArtifactRecord):
 
 
 class TargetRecord(ArtifactRecord):
-    """target.json.
+    """target.json, which also holds the digest of its own content: no other file could hold its checksum.
 
     Attributes:
         name: the user's name when the target was built; no result depends on it.
@@ -80,6 +88,21 @@ class TargetRecord(ArtifactRecord):
     seconds: float
     code: dict[str, str]
     checksums: dict[str, str]
+
+    @model_serializer(mode="wrap")
+    def _sealed(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        content = handler(self)
+        return {**content, "digest": digest(content)}
+
+    @model_validator(mode="before")
+    @classmethod
+    def _unbroken(cls, raw: Any, info: ValidationInfo) -> Any:
+        if info.mode != "json" or not isinstance(raw, dict):
+            return raw
+        content = {key: value for key, value in raw.items() if key != "digest"}
+        if raw.get("digest") != digest(content):
+            raise ValueError("its content differs from its digest")
+        return content
 
 
 class TargetFolder:

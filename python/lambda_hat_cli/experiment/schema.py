@@ -341,14 +341,14 @@ class MclmcSettings(Strict):
 
     `energy_error` is the energy-error variance per dimension that the step size is tuned to;
     `decoherence_steps` the momentum decoherence length in steps while recording; `draw_steps` the integrator
-    steps averaged into one recorded draw.
+    steps averaged into one recorded draw, beside twice as many of half the size.
     """
 
     kind: Literal["mclmc"]
     precision: Precision = "float64"
     energy_error: Positive = 1e-4
     decoherence_steps: Positive = 30.0
-    draw_steps: Count = 20
+    draw_steps: Count = 10
     warmup: Annotated[int, Field(ge=20)] = 60
 
 

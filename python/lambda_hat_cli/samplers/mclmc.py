@@ -1,4 +1,4 @@
-"""Unadjusted microcanonical Langevin dynamics: leaves w* by HMC, fills the flat directions, then records."""
+"""Unadjusted microcanonical Langevin dynamics: leaves w* by HMC, fills flat directions, records at two steps."""
 
 import math
 from typing import NamedTuple
@@ -22,19 +22,36 @@ FILL_BLOCK_STEPS = 500
 LEAST_FILL_BLOCKS = 3
 MOST_FILL_BLOCKS = 24
 TUNE_BLOCKS = 2
+EXTRAPOLATION = 1 / 3
+"""Leapfrog errs by O(ε²): K(0) = K(ε/2) + (K(ε/2) − K(ε))/3."""
 MOST_RESTORES = 12
 # Filling and tuning may take this share of what the budget holds when they begin.
 WARMUP_SHARE = 0.4
 
 
-class MclmcState(NamedTuple):
-    """One chain: w, the unit direction of motion, ∇U(w), U(w) and tK(w)."""
+class Point(NamedTuple):
+    """One level of one chain: w, the unit direction of motion, ∇U(w), U(w) and tK(w)."""
 
     w: Float[Array, " d"]
     direction: Float[Array, " d"]
     potential: Float[Array, ""]
     llc: Float[Array, ""]
     gradient: Float[Array, " d"]
+
+
+class MclmcState(NamedTuple):
+    """One chain: the level of steps ε, and the level of steps ε/2 or None while flat directions fill."""
+
+    whole: Point
+    half: Point | None
+
+
+class Seen(NamedTuple):
+    """What one leapfrog step showed: tK and the virial where it ended, and its energy error."""
+
+    llc: Float[Array, ""]
+    virial: Float[Array, ""]
+    error: Float[Array, ""]
 
 
 class MclmcParameters(NamedTuple):
@@ -47,13 +64,21 @@ class MclmcParameters(NamedTuple):
 class MclmcSampler(AbstractMarkovSampler):
     """MCLMC (Robnik et al. 2023, "Microcanonical Hamiltonian Monte Carlo") by leapfrog, one gradient a step.
 
-    A draw is `draw_steps` integrator steps. Its `llc`, `virial` and `energy_error` are means over them: the mean of tK
-    is that of the chain, its variance is smaller than Var[tK]. `energy` is U at the draw's end: the Hamiltonian itself
-    is constant. `energy_error` is the squared energy error of a step over d; it bounds the discretisation error, which
-    no Metropolis test removes here.
+    No Metropolis test removes the error of the step, and the energy error does not bound it where λ̂ is far below d/2.
+    It is measured: beside a level of steps ε runs one of steps ε/2 with the same noise, ξ = (ξ₁+ξ₂)/√2. A draw is
+    `draw_steps` steps ε. With K₀ and K₁ the levels' means of tK over the draw and D = K₁ − K₀:
+        llc_half_step  K₁
+        llc            K₁ + D/3, Richardson's extrapolation of an O(ε²) error
+    `virial`, `energy` and `distance_squared` are the ε/2 level's. The mean of llc is that of the chain, its variance
+    is smaller than Var[tK]. `energy` is U at the draw's end: the Hamiltonian itself is constant. `energy_error` is the
+    mean squared energy error of a step ε over d, which the step is tuned by.
+
+    Attributes:
+        coupled: whether the ε/2 level runs; while flat directions fill it does not, and llc is K₀.
     """
 
     settings: MclmcSettings = eqx.field(static=True)
+    coupled: bool = eqx.field(static=True, default=True)
 
     def warm_up(
         self, posterior: LocalPosterior, key: PRNGKeyArray, chains: int, ledger: GradientLedger, say: Say
@@ -84,6 +109,7 @@ class MclmcSampler(AbstractMarkovSampler):
         )
         filled = filling.fill()
         energy_error = filling.tune()
+        filling.couple()
         say(
             f"warm-up done: step size {filling.step_size:.3g}, energy error {energy_error:.2g}, "
             f"{'filled' if filled else 'flat directions not filled'}, {ledger.total:,.0f} gradients so far"
@@ -99,6 +125,7 @@ class MclmcSampler(AbstractMarkovSampler):
                 "warmup_hmc_step_size": hmc_step,
                 "flat_directions_filled": float(filled),
                 "draw_average_steps": float(self.settings.draw_steps),
+                "extrapolation": EXTRAPOLATION,
             },
             biased=None,
             posterior=recorded,
@@ -108,42 +135,61 @@ class MclmcSampler(AbstractMarkovSampler):
     def step(
         self, posterior: LocalPosterior, parameters: MclmcParameters, state: MclmcState, key: PRNGKeyArray
     ) -> tuple[MclmcState, Stats]:
-        """`draw_steps` leapfrog steps, each followed by a partial refreshment of the direction."""
-        steps = self.settings.draw_steps
-        dtype = state.w.dtype
-        size, turn = (
-            parameters.step_size,
-            jnp.sqrt(jnp.expm1(2.0 * parameters.step_size / parameters.length) / posterior.d),
-        )
+        """`draw_steps` leapfrog steps of each level, each followed by a partial refreshment of the direction."""
+        steps, dtype = self.settings.draw_steps, state.whole.w.dtype
+        size, length = parameters.step_size, parameters.length
+        noise = jax.random.normal(key, (steps, 2, posterior.d), dtype)
 
-        def leapfrog(
-            state: MclmcState, noise: Float[Array, " d"]
-        ) -> tuple[MclmcState, tuple[Float[Array, ""], Float[Array, ""], Float[Array, ""]]]:
-            direction, first_kick = _kick(state.direction, state.gradient, 0.5 * size)
-            w = state.w + size * direction
-            potential, llc, gradient = posterior.value_and_grad(w)
-            direction, second_kick = _kick(direction, gradient, 0.5 * size)
-            error = potential - state.potential + first_kick + second_kick
-            direction = _unit(direction + turn * noise)
-            return MclmcState(w, direction, potential, llc, gradient), (llc, posterior.virial(w, gradient), error)
+        def one(state: MclmcState, noise: Float[Array, "2 d"]) -> tuple[MclmcState, tuple[Seen, Seen | None]]:
+            whole, seen = leapfrog(posterior, state.whole, size, length, (noise[0] + noise[1]) / math.sqrt(2.0))
+            if state.half is None:
+                return MclmcState(whole, None), (seen, None)
+            half, first = leapfrog(posterior, state.half, 0.5 * size, length, noise[0])
+            half, second = leapfrog(posterior, half, 0.5 * size, length, noise[1])
+            return MclmcState(whole, half), (seen, jax.tree.map(lambda a, b: 0.5 * (a + b), first, second))
 
-        state, (llc, virial, error) = lax.scan(leapfrog, state, jax.random.normal(key, (steps, posterior.d), dtype))
-        away = state.w - posterior.w_star
-        return state, {
-            "llc": jnp.mean(llc),
-            "energy": state.potential,
-            "energy_error": jnp.mean(error**2) / posterior.d,
+        state, (seen, seen_half) = lax.scan(one, state, noise)
+        llc, virial, finest = jnp.mean(seen.llc), jnp.mean(seen.virial), state.whole
+        measured: Stats = {}
+        if state.half is not None and seen_half is not None:
+            half_llc, virial, finest = jnp.mean(seen_half.llc), jnp.mean(seen_half.virial), state.half
+            measured["llc_half_step"] = half_llc
+            llc = half_llc + EXTRAPOLATION * (half_llc - llc)
+        away = finest.w - posterior.w_star
+        gradients = jnp.asarray(float(steps * (3 if self.coupled else 1)), dtype)
+        return state, measured | {
+            "llc": llc,
+            "energy": finest.potential,
+            "energy_error": jnp.mean(seen.error**2) / posterior.d,
             "step_size": size,
-            "diverging": ~jnp.all(jnp.isfinite(error)),
-            "gradients": jnp.asarray(float(steps), dtype),
-            "evaluations": jnp.asarray(float(steps), dtype),
-            "virial": jnp.mean(virial),
+            "diverging": ~jnp.all(jnp.isfinite(seen.error)),
+            "gradients": gradients,
+            "evaluations": gradients,
+            "virial": virial,
             "distance_squared": jnp.vdot(away, away),
         }
 
     def position(self, state: MclmcState) -> Float[Array, " d"]:
-        """The chain's w."""
-        return state.w
+        """The chain's w, of the finest level."""
+        return (state.half or state.whole).w
+
+
+def leapfrog(
+    posterior: LocalPosterior,
+    point: Point,
+    size: Float[Array, ""],
+    length: Float[Array, ""],
+    noise: Float[Array, " d"],
+) -> tuple[Point, Seen]:
+    """One step of size `size`, then a partial refreshment of the direction that forgets it over the length `length`."""
+    direction, first_kick = _kick(point.direction, point.gradient, 0.5 * size)
+    w = point.w + size * direction
+    potential, llc, gradient = posterior.value_and_grad(w)
+    direction, second_kick = _kick(direction, gradient, 0.5 * size)
+    error = potential - point.potential + first_kick + second_kick
+    turn = jnp.sqrt(jnp.expm1(2.0 * size / length) / posterior.d)
+    moved = Point(w, _unit(direction + turn * noise), potential, llc, gradient)
+    return moved, Seen(llc, posterior.virial(w, gradient), error)
 
 
 def _unit(vector: Float[Array, " d"]) -> Float[Array, " d"]:
@@ -175,7 +221,7 @@ def _turned(states: NamedTuple, key: PRNGKeyArray) -> MclmcState:
     random = np.random.default_rng(np.asarray(jax.random.key_data(key)))
     direction = random.standard_normal(w.shape)
     direction /= np.linalg.norm(direction, axis=1, keepdims=True)
-    return MclmcState(w, jnp.asarray(direction, w.dtype), potential, llc, gradient)
+    return MclmcState(Point(w, jnp.asarray(direction, w.dtype), potential, llc, gradient), None)
 
 
 class _Filling:
@@ -196,7 +242,8 @@ class _Filling:
         states: MclmcState,
         step_size: float,
     ):
-        self.sampler, self.posterior, self.ledger = sampler, posterior, ledger
+        self.sampler = MclmcSampler(sampler.settings, coupled=False)
+        self.posterior, self.ledger = posterior, ledger
         self.keys = chain_keys(key, chains, "warmup")
         self.draw = sampler.settings.warmup
         self.states, self.step_size = states, step_size
@@ -216,7 +263,7 @@ class _Filling:
     def fill(self) -> bool:
         """Move with L = max(√mean‖w−w*‖², decoherence_steps·ε) until ‖w−w*‖² stands still; whether it does."""
         target = max(FILL_ENERGY_ERROR, self.sampler.settings.energy_error)
-        away = np.asarray(self.states.w - self.posterior.w_star, np.float64)
+        away = np.asarray(self.states.whole.w - self.posterior.w_star, np.float64)
         width = math.sqrt(float(np.mean(np.sum(away**2, axis=1))))
         for count in range(1, MOST_FILL_BLOCKS + 1):
             self._tuned_block(target, width)
@@ -234,6 +281,15 @@ class _Filling:
         for _ in range(TUNE_BLOCKS):
             error = self._tuned_block(target, 0.0)
         return error
+
+    def couple(self) -> None:
+        """Start the ε/2 level where the chains are and let it relax for a block."""
+        self.sampler = MclmcSampler(self.sampler.settings)
+        self.states = MclmcState(self.states.whole, self.states.whole)
+        self.states, stats = self._block(self.parameters(self.sampler.settings.decoherence_steps * self.step_size))
+        if not np.isfinite(stats["llc"]).all():
+            raise SamplerDiverged(f"MCLMC became unstable at its tuned step {self.step_size:.3g}")
+        self.blocks.append({name: values for name, values in stats.items() if name in self.blocks[0]})
 
     def _tuned_block(self, target: float, width: float) -> float:
         """One stable block, halving the step before each further try; then the step follows its energy error."""
