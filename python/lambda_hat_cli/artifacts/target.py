@@ -128,11 +128,11 @@ class TargetFolder:
                 f"{path / 'target.json'}: schema_version is {self.record.schema_version}, "
                 f"this program reads {TARGET_SCHEMA_VERSION}; build the target again"
             )
-        for name, digest in self.record.checksums.items():
+        for name, checksum in self.record.checksums.items():
             file = path / name
             if not file.is_file():
                 raise UserError(f"{file}: missing from the target folder; build the target again")
-            if file_digest(file) != digest:
+            if file_digest(file) != checksum:
                 raise UserError(f"{file}: its bytes differ from the checksum in target.json; build the target again")
 
     def data(self) -> dict[str, np.ndarray]:
