@@ -93,7 +93,7 @@ def test_good_run(tmp_path: Path, analyze: Analyze) -> None:
     last = rows[-1]
     # 20 descent + 4000 warm-up + 10 a draw and chain.
     assert float(last["gradients"]) == 4020 + 10 * GOOD.size
-    assert float(last["seconds"]) == 5.0
+    assert float(last["seconds"]) == 6.0
     assert int(last["draws"]) == GOOD.shape[1]
     assert float(last["llc"]) == record.llc
     assert float(last["low"]) == record.llc_low
@@ -181,6 +181,14 @@ def test_bad_input_becomes_a_note_when_asked(tmp_path: Path, analyze: Analyze) -
     assert (failure.stage, failure.id) == ("analyze", "0123456789abcdef")
     assert "trace.nc" in failure.message
     assert not (tmp_path / "case" / "out").exists()
+
+
+def test_a_note_that_cannot_be_written_is_told(tmp_path: Path, analyze: Analyze) -> None:
+    done = analyze(Case(trace=None), "case", "--failure", str(tmp_path / "nowhere" / "note.json"))
+    assert done.returncode == 2
+    assert done.stderr.count("\n") == 1
+    assert "trace.nc" in done.stderr
+    assert "note.json be written: No such file or directory" in done.stderr
 
 
 def test_the_persons_environment_changes_nothing(tmp_path: Path, analyze: Analyze) -> None:

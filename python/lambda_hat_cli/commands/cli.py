@@ -45,10 +45,16 @@ def stage_command(stage: str) -> Callable[[Callable[..., None]], Callable[..., N
             try:
                 function(**arguments)
             except UserError as error:
+                message = f"{command}: {error}"
+                noted = False
                 if failure is not None:
-                    _note(failure, cast(Stage, stage), arguments.get("row"), str(error))
-                click.echo(f"{command}: {error}", err=True)
-                sys.exit(2 if failure is None else 0)
+                    try:
+                        _note(failure, cast(Stage, stage), arguments.get("row"), str(error))
+                        noted = True
+                    except OSError as trouble:
+                        message += f" (nor can the note {failure} be written: {trouble.strerror})"
+                click.echo(message, err=True)
+                sys.exit(0 if noted else 2)
             except (click.ClickException, click.exceptions.Exit, click.Abort):
                 raise
             except Exception as error:
