@@ -18,7 +18,7 @@ help: ## this list
 
 run: ## environments, Nextflow if there is none, then the default experiment; ARGS='--experiment FILE -resume' adds to it
 	@scripts/environments >/dev/null
-	@scripts/nextflow run main.nf -profile local $(ARGS)
+	@scripts/nextflow run main.nf -profile local $${LAMBDA_HAT_ENV_DIR:+--env_dir "$$LAMBDA_HAT_ENV_DIR"} $(ARGS)
 
 # Tests of real programs use every core themselves, so they run one at a time, after the others.
 test: environments lint ## lint, types, import contracts and every test

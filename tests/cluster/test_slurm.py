@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 PROJECT = Path(__file__).resolve().parents[2]
+ENVIRONMENTS = Path(os.environ.get("LAMBDA_HAT_ENV_DIR", PROJECT / ".environments"))
 HERE = Path(__file__).resolve().parent
 # What a run of the pipeline measures about itself, and so may differ between two of them.
 MEASURED = ("seconds", "memory")
@@ -21,7 +22,8 @@ def run_pipeline(profile: str, folder: Path, environment: Mapping[str, str]) -> 
     """The rows of results.csv after a run of parity.yml; its work folder and results are in `folder`."""
     folder.mkdir()
     command = [str(PROJECT / "scripts" / "nextflow"), "-c", str(HERE / "quick.config"), "run", str(PROJECT / "main.nf")]
-    command += ["-profile", profile, "--experiment", str(HERE / "parity.yml"), "--outdir", str(folder / "results")]
+    command += ["-profile", profile, "--env_dir", str(ENVIRONMENTS), "--experiment", str(HERE / "parity.yml")]
+    command += ["--outdir", str(folder / "results")]
     done = subprocess.run(
         command,
         cwd=folder,

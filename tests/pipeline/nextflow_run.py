@@ -13,6 +13,7 @@ from typing import Any
 
 PROJECT = Path(__file__).resolve().parents[2]
 EXPERIMENTS = Path(__file__).resolve().parent / "experiments"
+ENVIRONMENTS = Path(os.environ.get("LAMBDA_HAT_ENV_DIR", PROJECT / ".environments"))
 PIPELINE = ("main.nf", "nextflow.config", "nextflow_schema.json", "lib", "conf", "modules", "bin", "python", "envs")
 TASK = re.compile(r"\] (Submitted|Cached|Re-submitted) process > (?:ESTIMATE:)?(\S+)")
 
@@ -51,7 +52,7 @@ def run_pipeline(
     """Start the pipeline of `project` in `folder`, with the environments of this checkout."""
     folder.mkdir(parents=True, exist_ok=True)
     command = [str(PROJECT / "scripts" / "nextflow"), "run", str(project / "main.nf"), "-profile", "local"]
-    command += ["--env_dir", str(PROJECT / ".environments"), "--outdir", outdir, *arguments]
+    command += ["--env_dir", str(ENVIRONMENTS), "--outdir", outdir, *arguments]
     done = subprocess.run(
         command,
         cwd=folder,
