@@ -16,10 +16,11 @@ process BUILD_TARGET {
     path 'failure-*.json', emit: failure, optional: true
 
     script:
+    def quoted = { text -> "'" + text.replace("'", "'\\''") + "'" }
     // Staged one by one, so that what they say enters the cache entry, then put where they were.
     def placed = row.codeFiles.withIndex(1).collect { name, index ->
         def file = new File(name)
-        "mkdir -p 'code/${file.parent ?: ''}' && cp 'code-${index}/${file.name}' 'code/${name}'"
+        "mkdir -p ${quoted("code/${file.parent ?: ''}".toString())} && cp ${quoted("code-${index}/${file.name}".toString())} ${quoted("code/${name}".toString())}"
     }
     """
     unset "\${!JAX_@}" "\${!XLA_@}" "\${!PJRT_@}" "\${!MPL@}" "\${!MATPLOTLIB@}" "\${!PYTHON@}"
