@@ -119,7 +119,7 @@ def run_record(case: Case) -> RunRecord:
         "descent": Descent(delta=0.0, gradient_norm=0.0, iterations=1, distance=0.0),
         "gradients": {"descent": 20.0, "warmup": 4000.0, "sampling": recorded},
         "gradient_evaluations": {"warmup": 4000, "sampling": int(recorded)},
-        "seconds": {"warmup": 1.0, "sampling": 4.0},
+        "seconds": {"load": 0.5, "warmup": 1.0, "sampling": 4.0, "total": 6.0},
         "peak_memory_bytes": 10**8,
         "environment": Environment(
             precision=settings.precision,

@@ -155,6 +155,16 @@ def test_a_draw_below_the_descents_end_raises_delta() -> None:
     assert (record.delta, record.minimum) == (1.5, "above_minimum")
 
 
+def test_an_extrapolated_draw_is_no_point_and_raises_no_delta() -> None:
+    """K₁ + D/3 may be lower than tK is anywhere; what the chain visited is in the recorded potential."""
+    llc, energy = GOOD.copy(), np.abs(GOOD)
+    llc[0, 0] = -9.0
+    stats = {"llc_half_step": llc + 0.01, "distance_squared": np.full(SHAPE, 1.0)}
+    assert verdict(Case(sampler="sgld", trace=markov_trace(llc, energy=energy, **stats))).delta == 0.0
+    energy[0, 0] = -1.5
+    assert verdict(Case(sampler="sgld", trace=markov_trace(llc, energy=energy, **stats))).delta == 1.5
+
+
 def test_a_good_fit_is_reliable() -> None:
     record = verdict(Case(sampler="vi", d=5, trace=weighted_trace(1.05)))
     assert (record.verdict, record.reasons) == ("reliable", ())

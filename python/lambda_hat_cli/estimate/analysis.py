@@ -25,6 +25,7 @@ from lambda_hat_cli.estimate.verdict import (
     weighted_verdict,
 )
 from lambda_hat_cli.experiment.rows import RunRow
+from lambda_hat_cli.experiment.schema import HmcSettings
 from lambda_hat_cli.truth.finite_t import finite_t_for
 
 Draws = Float[np.ndarray, "chains draws"]
@@ -204,11 +205,22 @@ def _delta(run: RunRecord, trace: Trace | None) -> float | None:
     """δ of the descent, or more where a draw lies lower than the descent came."""
     if run.descent is None:
         return None
-    if trace is None or trace.draw_kind != "markov" or "distance_squared" not in trace.sample_stats:
-        return run.descent.delta
-    potential = trace.posterior["llc"] + 0.5 * run.localization * trace.sample_stats["distance_squared"]
-    lowest = float(np.min(potential, initial=0.0))
+    potential = None if trace is None else _potential(run, trace)
+    lowest = np.nan if potential is None else float(np.min(potential, initial=0.0))
     return max(run.descent.delta, -lowest) if np.isfinite(lowest) else run.descent.delta
+
+
+def _potential(run: RunRecord, trace: Trace) -> Draws | None:
+    """U where the sampler was, or means of it over steps, none of which is below min U.
+
+    Not from `llc` where that is extrapolated to step size 0. HMC's energy is the Hamiltonian, but its `llc` is exact.
+    """
+    stats = trace.sample_stats
+    if not isinstance(run.settings, HmcSettings):
+        return stats.get("energy")
+    if "distance_squared" not in stats:
+        return None
+    return trace.posterior["llc"] + 0.5 * run.localization * stats["distance_squared"]
 
 
 def _equilibration_term(trace: Trace, llc: float) -> ErrorTerm:

@@ -87,6 +87,5 @@ def _gradients(trace: Trace, run: RunRecord, draws: Int[np.ndarray, " points"]) 
 
 
 def _seconds(run: RunRecord, draws: Int[np.ndarray, " points"], total: int) -> Float[np.ndarray, " points"]:
-    """Wall time, the sampling phase's spread evenly over its draws."""
-    sampling = run.seconds.get("sampling", 0.0)
-    return sum(run.seconds.values()) - sampling + sampling * draws / total
+    """Wall time of the process until each prefix, the sampling phase's spread evenly over its draws."""
+    return run.seconds["total"] - run.seconds["sampling"] * (1.0 - draws / total)
