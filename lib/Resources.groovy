@@ -25,10 +25,23 @@ class Resources {
         new MemoryUnit((bytes * attempt) as long)
     }
 
-    /** A run ends by itself when its seconds are used up; the rest is start, compilation, warm-up's last block and writing. */
+    /**
+     * A run ends by itself when its seconds are used up, training when its steps are taken; the rest is start,
+     * compilation, warm-up's last block and writing.
+     */
     static Duration time(Row row, int attempt) {
         final seconds = (settings(row).budget as Map)?.seconds as Number
-        new Duration(((1.5d * (seconds ? seconds.doubleValue() : 0d) + 1200) * 1000 * attempt) as long)
+        new Duration(((1.5d * (seconds ? seconds.doubleValue() : 0d) + training(row) + 1200) * 1000 * attempt) as long)
+    }
+
+    /** Seconds that a target's training takes on a slow CPU: a millisecond a step, and each row's multiplications. */
+    private static double training(Row row) {
+        final train = (row.fields.spec as Map)?.train as Map
+        if (!train) {
+            return 0d
+        }
+        final rows = train.batch_size == 'full' ? size(row, 'n') : (train.batch_size as Number).doubleValue()
+        (train.steps as Number).doubleValue() * (1e-3d + rows * size(row, 'd') / 2e8d)
     }
 
     private static Map settings(Row row) { (row.fields.runs ?: [:]) as Map }

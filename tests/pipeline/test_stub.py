@@ -20,6 +20,8 @@ def test_a_stub_run_makes_every_output_without_environments(tmp_path: Path) -> N
     assert {record["precision"] for record in run.records("runs/*/run.json")} == {"float64", "float32"}
     for name in ("targets/stub-00000000/target.json", "summary/report.html", "pipeline_info/plan/runs.jsonl"):
         assert (run.outdir / name).is_file(), name
+    # 20 minutes, and for the 600 000 steps of training a millisecond each and a little.
+    assert {task["time"] for task in run.trace() if "BUILD_TARGET" in task["name"]} == {"30m 1s"}
 
 
 def test_help_lists_the_parameters_and_starts_nothing(tmp_path: Path) -> None:
