@@ -114,7 +114,7 @@ def run_record(case: Case) -> RunRecord:
         "nbeta": NBETA,
         "chains": chains,
         "draws": draws,
-        "tuned": {},
+        "tuned": {"extrapolation": 1 / 3} if case.sampler in ("sgld", "mclmc") else {},
         "biased": None,
         "descent": Descent(delta=0.0, gradient_norm=0.0, iterations=1, distance=0.0),
         "gradients": {"descent": 20.0, "warmup": 4000.0, "sampling": recorded},

@@ -147,5 +147,6 @@ def test_discretisation_bias() -> None:
     assert measured.value == pytest.approx(0.1)
     assert measured.step_effect == pytest.approx(0.3)
     assert discretisation_bias(sgld, {}, {}, llc).value is None
+    assert discretisation_bias(sgld, {}, {"llc_half_step": llc}, llc).value is None
     assert discretisation_bias(hmc, {}, {}, llc).value == 0.0
     assert discretisation_bias(mclmc, {}, {}, llc).value is None

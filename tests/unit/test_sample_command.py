@@ -12,10 +12,21 @@ import pytest
 
 from lambda_hat_cli.artifacts.failure import FailureNote
 from lambda_hat_cli.artifacts.run import RunFolder
+from lambda_hat_cli.estimate.interval import estimate_markov, estimate_weighted
 from lambda_hat_cli.experiment.rows import RunRow, TargetRow
-from lambda_hat_cli.experiment.schema import Budget, HmcSettings, PosteriorSettings, RunSettings, TargetSpec
+from lambda_hat_cli.experiment.schema import (
+    Budget,
+    HmcSettings,
+    PosteriorSettings,
+    RunSettings,
+    SamplerSettings,
+    SgldSettings,
+    TargetSpec,
+    ViSettings,
+)
 from lambda_hat_cli.provenance import stage_code
 from lambda_hat_cli.targets.build import build_target
+from lambda_hat_cli.truth.finite_t import quadratic_mean
 
 ROOT = Path(__file__).resolve().parents[2]
 Sample = Callable[..., subprocess.CompletedProcess[str]]
@@ -56,10 +67,13 @@ def row(**changes: Any) -> RunRow:
 def sample(tmp_path: Path, target: Path) -> Sample:
     """Run the command on `run`; its outputs are in `tmp_path / out`."""
 
-    def start(run: RunRow, *more: str, out: str = "run", folder: Path = target) -> subprocess.CompletedProcess[str]:
+    def start(
+        run: RunRow, *more: str, out: str = "run", folder: Path = target, x64: bool = True
+    ) -> subprocess.CompletedProcess[str]:
         (tmp_path / "row.json").write_text(run.model_dump_json())
         command = [ROOT / "bin" / "sample", "--row", tmp_path / "row.json", "--target", folder, "--out", tmp_path / out]
-        environment = {**os.environ, "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
+        path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
+        environment = {**os.environ, "PATH": path, "JAX_ENABLE_X64": str(int(x64))}
         return subprocess.run([*map(str, command), *more], capture_output=True, text=True, env=environment, check=False)
 
     return start
@@ -90,6 +104,31 @@ def test_the_same_row_gives_the_same_draws(sample: Sample, tmp_path: Path) -> No
     chains, draws = first.posterior["llc"].shape
     assert one.record.gradients["sampling"] == chains * draws * 6
     assert one.record.gradients["warmup"] == 1 + chains * 40 * 6
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        SgldSettings(kind="sgld", preconditioner="rmsprop"),
+        ViSettings(kind="vi", components=2, rank=1, steps=300, draws=2000),
+    ],
+    ids=["sgld", "vi"],
+)
+def test_the_float32_lane_meets_the_exact_value(sample: Sample, tmp_path: Path, settings: SamplerSettings) -> None:
+    runs = RunSettings(chains=8, tolerance=0.05, budget=Budget(gradients=300_000))
+    done = sample(row(sampler=settings.kind, settings=settings, runs=runs, precision="float32"), x64=False)
+    assert done.returncode == 0, done.stderr
+    folder = RunFolder(tmp_path / "run")
+    trace = folder.trace()
+    assert trace is not None
+    assert (folder.record.status, folder.record.environment.precision) == ("completed", "float32")
+    estimate = (
+        estimate_markov(trace.posterior["llc"])
+        if trace.draw_kind == "markov"
+        else estimate_weighted(trace.posterior["llc"], trace.sample_stats["log_weight"])
+    )
+    assert abs(estimate.llc - quadratic_mean([1.0, 10.0], folder.record.nbeta, 1.0)) < 3.5 * estimate.se
+    assert estimate.se < 0.03
 
 
 def test_a_spent_budget_is_a_result(sample: Sample, tmp_path: Path) -> None:

@@ -132,9 +132,9 @@ def test_sgld_needs_its_step_measured() -> None:
 
 def test_an_unadjusted_sampler_meets_the_strict_virial() -> None:
     virial = np.full(SHAPE, 0.9) + 0.001 * (GOOD - 9.93)
-    stats = {"virial": virial, "energy_error": np.full(SHAPE, 1e-5)}
-    assert verdict(Case(sampler="mclmc", trace=markov_trace(GOOD, **stats))).verdict == "uncertain"
-    assert verdict(Case(sampler="hmc", trace=markov_trace(GOOD, **stats))).verdict == "reliable"
+    unadjusted = verdict(Case(sampler="mclmc", trace=markov_trace(GOOD, virial=virial, llc_half_step=GOOD)))
+    assert lowering(unadjusted) == {VIRIAL: "uncertain"}
+    assert verdict(Case(sampler="hmc", trace=markov_trace(GOOD, virial=virial))).verdict == "reliable"
 
 
 def test_delta_sets_the_minimum_and_never_the_verdict() -> None:

@@ -40,8 +40,9 @@ def discretisation_bias(
     Coupled chains at half the step, `llc_half_step`, measure it: `llc` is their extrapolation to step 0, and what the
     extrapolation changed bounds what it left. Without them a Metropolis test removes it (HMC) or it is unknown.
     """
-    if "llc_half_step" in stats:
-        return half_step_bias(llc, stats["llc_half_step"], tuned.get("extrapolation") or 1.0)
+    extrapolation = tuned.get("extrapolation")
+    if "llc_half_step" in stats and extrapolation is not None:
+        return half_step_bias(llc, stats["llc_half_step"], extrapolation)
     if isinstance(settings, HmcSettings):
         return Bias(0.0, 0.0, 0.0, "none: every step is Metropolis-adjusted")
     return Bias(None, 0.0, None, "not measured")
