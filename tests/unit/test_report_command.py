@@ -1,5 +1,6 @@
 """The report command as a process, on a plan with results of every sort: all planned runs appear, unknown is empty."""
 
+import base64
 import csv
 import json
 import math
@@ -371,7 +372,7 @@ def test_page_shows_every_run_and_loads_nothing(case: Case) -> None:
     assert "&lt;script&gt;" in page
     assert not [text for text in (NASTY, "<script", "<link", "url(", "@import") if text in page]
     sources = re.findall(r'(?:src|href)="([^"]*)"', page)
-    assert len([source for source in sources if source.startswith("data:image/png;base64,")]) == 1 + 2 + 4 * 3
+    assert len([source for source in sources if source.startswith("data:image/png;base64,")]) == 1 + 2 + 1 + 4 * 3
     assert all(source.startswith(("data:image/png;base64,", "#")) for source in sources)
     assert len(re.findall(r"<img [^>]*alt=\"[^\"]+\"", page)) == len(re.findall("<img ", page))
     anchors = set(re.findall(r'id="([^"]*)"', page))
@@ -398,6 +399,13 @@ def test_combined_pictures_one_for_each_target_and_posterior(case: Case) -> None
     assert (case.folder / "summary/llc_convergence_combined.png").stat().st_size > 10_000
     names = sorted(file.name for file in (case.folder / "summary/llc_convergence").iterdir())
     assert names == [f"{row.folder}-beta-auto-gamma-1.0.png" for row in (case.quadratic, case.mlp, case.unbuilt)]
+
+
+def test_the_trained_target_has_its_curve(case: Case) -> None:
+    (curve,) = (case.folder / "summary/training").iterdir()
+    assert curve.name == f"{case.mlp.folder}.png"
+    page = (case.folder / "summary/report.html").read_text(encoding="utf-8")
+    assert base64.b64encode(curve.read_bytes()).decode("ascii") in page
 
 
 def test_nothing_but_the_plan_still_makes_a_report(tmp_path: Path) -> None:
@@ -458,11 +466,14 @@ def test_many_runs_link_their_pictures(case: Case, monkeypatch: pytest.MonkeyPat
     monkeypatch.setattr(page, "EMBED_UP_TO_RUNS", 6)
     collection = collect(*(case.folder / name for name in ("plan", "analyses", "targets", "failures")))
     summary = case.folder / "summary"
-    text = page.page(collection, summary / "llc_convergence_combined.png", summary / "llc_convergence")
+    pictures = ("llc_convergence_combined.png", "llc_convergence", "training")
+    text = page.page(collection, *(summary / name for name in pictures))
     sources = re.findall(r'src="([^"]*)"', text)
     assert [source[:22] for source in sources].count("data:image/png;base64,") == 1
     assert f"../runs/{case.runs[0].folder}/rank_energy.png" in sources
-    assert all((summary / source).is_file() for source in sources if source.startswith("llc_convergence/"))
+    linked = [source for source in sources if source.startswith(("llc_convergence/", "training/"))]
+    assert len(linked) == 3
+    assert all((summary / source).is_file() for source in linked)
 
 
 def test_a_wild_run_does_not_stretch_the_combined_picture() -> None:

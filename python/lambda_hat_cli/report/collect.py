@@ -12,7 +12,7 @@ from lambda_hat_cli.artifacts.analysis import AnalysisFolder, VerdictLabel
 from lambda_hat_cli.artifacts.failure import FailureNote, Stage
 from lambda_hat_cli.artifacts.run import RunStatus
 from lambda_hat_cli.artifacts.store import read_record
-from lambda_hat_cli.artifacts.target import TargetRecord
+from lambda_hat_cli.artifacts.target import TargetRecord, TrainingRecord
 from lambda_hat_cli.errors import UserError
 from lambda_hat_cli.experiment.rows import PlanRecord, RunRow, TargetRow
 
@@ -32,6 +32,12 @@ class PlannedTarget:
     row: TargetRow
     record: TargetRecord | None
     failure: FailureNote | None
+
+    @property
+    def training(self) -> TrainingRecord | None:
+        """How the target was trained; None where it was not, by no step at all included."""
+        training = self.record.training if self.record is not None else None
+        return training if training is not None and training.steps > 0 else None
 
     @property
     def reason(self) -> str | None:

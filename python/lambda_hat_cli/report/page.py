@@ -66,20 +66,22 @@ class GroupView:
 
 @dataclass(frozen=True)
 class TargetView:
-    """A target, its specification as YAML, and its groups."""
+    """A target, its specification as YAML, its training curve where it was trained, and its groups."""
 
     target: PlannedTarget
     spec: str
+    training: Picture | None
     groups: tuple[GroupView, ...]
 
 
-def page(collection: Collection, overview: Path, pictures: Path) -> str:
+def page(collection: Collection, overview: Path, pictures: Path, training: Path) -> str:
     """The page as HTML text.
 
     Args:
         collection: every planned target and run.
         overview: the overview picture, beside which the page will lie.
         pictures: the folder of the combined pictures, beside it.
+        training: the folder of the training curves, beside it.
     """
     embed = len(collection.runs) <= EMBED_UP_TO_RUNS
     name = collection.plan.experiment.name
@@ -111,6 +113,7 @@ def page(collection: Collection, overview: Path, pictures: Path) -> str:
             TargetView(
                 target,
                 _as_yaml(target.row.spec.model_dump(mode="json", exclude_none=True)),
+                _training_picture(target, training, embed),
                 tuple(by_target[target.row.id]),
             )
             for target in collection.targets
@@ -134,6 +137,13 @@ def _group_view(experiment: str, group: Group, pictures: Path, embed: bool) -> G
         if analysed
         else None,
     )
+
+
+def _training_picture(target: PlannedTarget, folder: Path, embed: bool) -> Picture | None:
+    if target.training is None:
+        return None
+    name = f"{target.row.folder}.png"
+    return _picture(folder / name, f"{folder.name}/{name}", f"loss of {target.row.name} while it was trained", embed)
 
 
 def _run_view(experiment: str, run: PlannedRun, embed: bool) -> RunView:

@@ -5,6 +5,7 @@ from pathlib import Path
 
 from lambda_hat_cli.artifacts.store import write_text
 from lambda_hat_cli.figures.combined import draw_overview, draw_panel
+from lambda_hat_cli.figures.training import draw_training
 from lambda_hat_cli.report.collect import Collection
 from lambda_hat_cli.report.console import table
 from lambda_hat_cli.report.groups import groups, panel, samplers
@@ -13,6 +14,7 @@ from lambda_hat_cli.report.results import result_rows, write_csv, write_parquet
 
 OVERVIEW = "llc_convergence_combined.png"
 PICTURES = "llc_convergence"
+TRAINING = "training"
 
 
 def write_summary(folder: Path, collection: Collection) -> None:
@@ -27,7 +29,7 @@ def write_summary(folder: Path, collection: Collection) -> None:
     write_text(folder / "results.txt", table(collection))
     write_text(folder / "counts.json", json.dumps(counts(collection), indent=2) + "\n")
     _draw_pictures(folder, collection)
-    write_text(folder / "report.html", page(collection, folder / OVERVIEW, folder / PICTURES))
+    write_text(folder / "report.html", page(collection, folder / OVERVIEW, folder / PICTURES, folder / TRAINING))
 
 
 def counts(collection: Collection) -> dict[str, int]:
@@ -43,3 +45,7 @@ def _draw_pictures(folder: Path, collection: Collection) -> None:
     (folder / PICTURES).mkdir()
     for group, shown in zip(every, panels, strict=True):
         draw_panel(shown, names, folder / PICTURES / group.picture)
+    (folder / TRAINING).mkdir()
+    for target in collection.targets:
+        if target.training is not None:
+            draw_training(target.training, folder / TRAINING / f"{target.row.folder}.png")
