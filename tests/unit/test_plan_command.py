@@ -173,4 +173,5 @@ def test_the_callers_environment_does_not_leak_in(tmp_path: Path) -> None:
 def test_bad_usage_is_refused(tmp_path: Path) -> None:
     done = plan(tmp_path / "x.yml")
     assert done.returncode == 2
+    assert done.stderr.startswith("Usage: plan [OPTIONS] EXPERIMENT\n")
     assert "Missing option '--out'" in done.stderr

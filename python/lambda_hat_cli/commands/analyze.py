@@ -37,4 +37,4 @@ def main(row: Path, run: Path, target: Path, out: Path, stages: Path, diagnostic
 
 
 if __name__ == "__main__":
-    main()
+    main(prog_name="analyze")

@@ -23,4 +23,4 @@ def main(row: Path, out: Path, files: Path | None) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    main(prog_name="build-target")

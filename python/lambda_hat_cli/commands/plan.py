@@ -34,4 +34,4 @@ def main(experiment_file: Path, out: Path, assignments: str) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    main(prog_name="plan")

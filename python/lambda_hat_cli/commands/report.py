@@ -27,4 +27,4 @@ def main(plan: Path, analyses: Path, targets: Path, failures: Path, stages: Path
 
 
 if __name__ == "__main__":
-    main()
+    main(prog_name="report")

@@ -23,4 +23,4 @@ def main(row: Path, target: Path, out: Path) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    main(prog_name="sample")
