@@ -75,7 +75,7 @@ class PlannedRun:
         """Why the run is not reliable, most important first; empty where it is."""
         if self.analysis is not None:
             record = self.analysis.record
-            return tuple(dict.fromkeys(reason for reason in (record.run.reason, *record.reasons) if reason))
+            return tuple(dict.fromkeys(reason for reason in (*record.reasons, record.run.reason) if reason))
         if self.failure:
             return (describe(self.failure),)
         if self.target.reason:

@@ -71,10 +71,10 @@ def _minimum(result: ResultRow) -> str:
 
 
 def _explanations(collection: Collection) -> Iterable[str]:
-    """Why runs have no number, each wrapped to the width; nothing where all have one."""
+    """The first reason why a run has no number, wrapped to the width; nothing where all have one."""
     concerned = [run for run in collection.runs if run.outcome not in ("reliable", "uncertain")]
     for run in concerned:
-        reason = " ".join(" ".join(run.reasons).split())
+        reason = " ".join(run.reasons[0].split())
         text = f"{run.row.target} / {run_label(run)}: {run.outcome}: {reason}"
         yield textwrap.fill(textwrap.shorten(text, 4 * WIDTH, placeholder=" …"), WIDTH, subsequent_indent="    ")
 

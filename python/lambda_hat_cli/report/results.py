@@ -106,7 +106,7 @@ def result_row(experiment: str, run: PlannedRun) -> ResultRow:
         ess_tail=analysis.ess_tail if analysis else None,
         truth_exact=truth.coefficient if truth else None,
         folder=row.folder,
-        reason=" ".join(run.reasons) or None,
+        reason="; ".join(run.reasons) or None,
     )
 
 
