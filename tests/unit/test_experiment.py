@@ -114,6 +114,7 @@ targets:
         ({"runs": {"toleranc": 1}}, 'runs: unknown key "toleranc"; did you mean "tolerance"?'),
         ({"runs": {"chains": 8.5}}, "runs.chains: 8.5 is not allowed; give a whole number from 2 to 4096"),
         ({"runs": {"chains": True}}, "runs.chains: true is not allowed"),
+        ({"runs": {"replicates": 10**9}}, "runs.replicates: 1000000000 is not allowed; give a whole number from 1 to"),
         ({"runs": {"budget": {"seconds": float("inf")}}}, "runs.budget.seconds: Infinity is not allowed; give"),
         ({"posterior": {"localization": -1}}, "posterior.localization: -1 is not allowed; give a number of at least 0"),
         ({"posterior": {"localization": [1, -2]}}, "posterior.localization[1]: -2 is not allowed"),

@@ -438,7 +438,7 @@ class RunSettings(Strict):
 class RunsSection(RunSettings):
     """The experiment file's `runs`: RunSettings and how often each run is repeated."""
 
-    replicates: Count = 1
+    replicates: Annotated[int, Field(ge=1, le=10_000)] = 1
 
 
 # The file ---------------------------------------------------------------------------------------
