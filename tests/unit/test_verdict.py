@@ -66,7 +66,7 @@ def apart() -> np.ndarray:
         (markov_trace(apart()), {}, "R-hat", "invalid"),
         (markov_trace(GOOD[:, :80]), {}, "effective sample size", "uncertain"),
         (markov_trace(autoregressive(4, 120, 0.97, 9.93, 3.1, 0)), {}, "effective sample size", "invalid"),
-        (markov_trace(9.93 + 2.0 * (GOOD - 9.93)), {}, "Var[tK]/λ̂", "invalid"),
+        (markov_trace(9.93 + 2.0 * (GOOD - 9.93)), {}, "variance of the draws/(λ̂ + δ)", "invalid"),
         (markov_trace(GOOD, virial=0.6 + 0.01 * (GOOD - 9.93)), {}, VIRIAL, "uncertain"),
         (markov_trace(GOOD, virial=0.2 + 0.01 * (GOOD - 9.93)), {}, VIRIAL, "invalid"),
         (markov_trace(GOOD, acceptance_rate=np.full(SHAPE, 0.3)), {}, "mean acceptance", "uncertain"),

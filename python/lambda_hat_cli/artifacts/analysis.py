@@ -57,7 +57,7 @@ class AnalysisRecord(ArtifactRecord):
         ess_mean, ess_bulk, ess_tail, rhat: None where undefined for this kind of draw.
         verdict: the worst outcome of `checks`; reasons: the reasons of the checks that lower it, worst first.
         minimum: at_minimum or above_minimum by δ; None where the descent was not made.
-        variance: Var[tK] over the draws.
+        variance: of the recorded draws, without weights; less than Var[tK] where a draw is a mean over steps.
         relative_error: (λ̂ − finite-t value)/finite-t value; relative_error_limit: against the truth's λ.
         run: the whole run.json.
     """

@@ -109,7 +109,7 @@ def markov_checks(
         _tolerance(estimate.half_width, scale, tolerance),
         _drift(llc, scale, tolerance),
         at_most(
-            "Var[tK]/λ̂",
+            "variance of the draws/(λ̂ + δ)",
             _ratio(float(np.var(llc, ddof=1)), scale),
             1.3,
             2.0,

@@ -42,13 +42,12 @@ class LocalPosterior(eqx.Module):
         target: the loaded target, parameters and data in the lane's dtype.
         loss_at_w_star: ℓ_i(w*), nats, one for each row, by the same function as ℓ_i(w).
         gradient_at_w_star: t·∇L_n(w*), nats.
-        inverse_temperature: β. nbeta: t = nβ. localization: γ. Scalars in the lane's dtype.
+        nbeta: t = nβ. localization: γ. Scalars in the lane's dtype.
     """
 
     target: LoadedTarget
     loss_at_w_star: Float[Array, " rows"]
     gradient_at_w_star: Float[Array, " d"]
-    inverse_temperature: Float[Array, ""]
     nbeta: Float[Array, ""]
     localization: Float[Array, ""]
 
@@ -98,10 +97,6 @@ class LocalPosterior(eqx.Module):
     def gradient(self, w: Float[Array, " d"]) -> Float[Array, " d"]:
         """∇U(w)."""
         return self.value_and_grad(w)[2]
-
-    def minibatch_gradient(self, w: Float[Array, " d"], indices: Int[Array, " batch"]) -> Float[Array, " d"]:
-        """Unbiased estimate of ∇U(w) from the rows `indices`; costs batch/rows of a full gradient."""
-        return self._batch_gradient(w, indices) + self.localization * (w - self.w_star)
 
     def control_variate_gradient(self, w: Float[Array, " d"], indices: Int[Array, " batch"]) -> Float[Array, " d"]:
         """∇U(w) as t·(∇L_B(w) − ∇L_B(w*) + ∇L_n(w*)) + γ(w−w*); costs twice batch/rows of a full gradient.
@@ -159,7 +154,6 @@ def local_posterior(target: LoadedTarget, inverse_temperature: float, localizati
         target=target,
         loss_at_w_star=losses,
         gradient_at_w_star=gradient,
-        inverse_temperature=jnp.asarray(inverse_temperature, dtype),
         nbeta=nbeta,
         localization=jnp.asarray(localization, dtype),
     )
