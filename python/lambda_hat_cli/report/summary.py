@@ -45,7 +45,7 @@ def _draw_pictures(folder: Path, collection: Collection) -> None:
     (folder / PICTURES).mkdir()
     for group, shown in zip(every, panels, strict=True):
         draw_panel(shown, names, folder / PICTURES / group.picture)
-    (folder / TRAINING).mkdir()
     for target in collection.targets:
         if target.training is not None:
+            (folder / TRAINING).mkdir(exist_ok=True)
             draw_training(target.training, folder / TRAINING / f"{target.row.folder}.png")
