@@ -133,7 +133,8 @@ def test_nothing_of_the_callers_environment_leaks_in(first_rows: list[dict[str, 
     (tmp_path / "matplotlibrc").write_text("text.usetex: True\naxes.formatter.use_mathtext: True\n")
     run = run_pipeline(
         tmp_path / "launch",
-        *("--experiment", str(EXPERIMENTS / "tiny.yml"), "--set", CHANGE, "--max_cpus", "1"),
+        *("--experiment", str(EXPERIMENTS / "tiny.yml"), "--set", CHANGE),
+        *("--max_cpus", "1", "--max_memory", "1500.MB", "--max_time", "15m", "--queue_size", "1"),
         environment={
             "JAX_ENABLE_X64": "1",
             "JAX_DEFAULT_PRNG_IMPL": "rbg",
@@ -149,4 +150,4 @@ def test_nothing_of_the_callers_environment_leaks_in(first_rows: list[dict[str, 
     assert measured == [{name: row[name] for name in columns} for row in first_rows]
     spans = sorted((task["start"], task["complete"]) for task in run.trace())
     assert all(earlier[1] <= later[0] for earlier, later in itertools.pairwise(spans)), spans
-    assert {task["cpus"] for task in run.trace()} == {"1"}
+    assert {(task["cpus"], task["memory"], task["time"]) for task in run.trace()} == {("1", "1.5 GB", "15m")}
