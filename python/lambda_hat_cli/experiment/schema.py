@@ -318,7 +318,7 @@ def check_target(spec: TargetSpec) -> None:
 class HmcSettings(Strict):
     """Hamiltonian Monte Carlo: identity metric, jittered step and length, two-stage dual averaging.
 
-    `leapfrog_steps` is the mean trajectory length in steps (`auto`: 10 up to d = 20, else 20);
+    `leapfrog_steps` is the number of steps of every trajectory (`auto`: 10 up to d = 20, else 20);
     `jitter` the range of the log-uniform factor on the step size.
     """
 

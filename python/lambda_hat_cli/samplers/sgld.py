@@ -37,7 +37,7 @@ RESTARTS = 12
 STAGES = (1, 1, 2, 4, 8, 16)
 """Warm-up stages, in units; the curvature is estimated anew after each."""
 WARMUP_SHARE = 0.25
-"""Warm-up takes at most this part of the run's gradient budget."""
+"""The draws of one attempt at warm-up take at most this part of the run's gradient budget."""
 
 BIASED = (
     "the {kind} preconditioner keeps moving while recording{momentum}: the stationary law is not the posterior, "
