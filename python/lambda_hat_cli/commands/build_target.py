@@ -7,6 +7,7 @@ import click
 from lambda_hat_cli.commands.cli import PathArgument, check_code, failure_option, read_row, stage_command
 from lambda_hat_cli.experiment.rows import TargetRow
 from lambda_hat_cli.targets.build import build_target
+from lambda_hat_cli.targets.threads import hold_compiler_threads
 
 
 @click.command()
@@ -19,6 +20,7 @@ def main(row: Path, out: Path, files: Path | None) -> None:
     """Make the data and w* of one target."""
     target = read_row(row, TargetRow)
     check_code(target.code)
+    hold_compiler_threads()
     build_target(target, out, files)
 
 

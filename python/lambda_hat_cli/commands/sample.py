@@ -7,6 +7,7 @@ import click
 from lambda_hat_cli.commands.cli import PathArgument, check_code, failure_option, read_row, stage_command
 from lambda_hat_cli.experiment.rows import RunRow
 from lambda_hat_cli.samplers.run import sample
+from lambda_hat_cli.targets.threads import hold_compiler_threads
 
 
 @click.command()
@@ -19,6 +20,7 @@ def main(row: Path, target: Path, out: Path) -> None:
     """Draw from the local posterior of one target with one sampler; progress goes to stderr."""
     run = read_row(row, RunRow)
     check_code(run.code)
+    hold_compiler_threads()
     sample(run, target, out, lambda line: click.echo(line, err=True))
 
 
