@@ -12,7 +12,18 @@ from lambda_hat_cli.posterior.local import LocalPosterior, local_posterior
 NBETA = 145.0
 
 
-class QuadraticTarget(eqx.Module):
+class AllRows(eqx.Module):
+    """Sums its losses over every row of its data."""
+
+    data: eqx.AbstractVar[dict[str, Array]]
+
+    @property
+    def full_data(self) -> dict[str, Array]:
+        """All of it."""
+        return self.data
+
+
+class QuadraticTarget(AllRows):
     """K(w) = ½ (w−w*)ᵀH(w−w*), its own loss."""
 
     w_star: Float[Array, " d"]
@@ -27,7 +38,7 @@ class QuadraticTarget(eqx.Module):
         return 0.5 * (offset @ (self.hessian @ offset))[None]
 
 
-class CrossingTarget(eqx.Module):
+class CrossingTarget(AllRows):
     """K(w) = w₁²w₂², its own loss."""
 
     w_star: Float[Array, " d"]
@@ -40,7 +51,7 @@ class CrossingTarget(eqx.Module):
         return jnp.prod(w**2)[None]
 
 
-class RegressionTarget(eqx.Module):
+class RegressionTarget(AllRows):
     """Linear regression with unit noise: ℓ_i(w) = ½(y_i − x_i·w)², quadratic with Hessian XᵀX/n."""
 
     w_star: Float[Array, " d"]

@@ -16,7 +16,7 @@ from lambda_hat_cli.samplers.base import BudgetUsedUp, GradientLedger, SamplerDi
 from lambda_hat_cli.samplers.driver import advance, chain_keys
 from lambda_hat_cli.samplers.sgld import SgldSampler
 from lambda_hat_cli.samplers.sgld_curvature import EQUIVALENTS
-from oracles.exact_targets import NBETA, crossing, exact_llc, quadratic, regression
+from oracles.exact_targets import NBETA, AllRows, crossing, exact_llc, quadratic, regression
 
 CHAINS = 32
 CURVATURES = np.array([0.1, 1.0, 10.0])
@@ -123,7 +123,7 @@ def test_control_variate_gradient_is_unbiased() -> None:
     np.testing.assert_allclose(each.mean(axis=0), posterior.value_and_grad(w)[2], rtol=1e-10)
 
 
-class CountingTarget(eqx.Module):
+class CountingTarget(AllRows):
     """A regression that reports how many rows each evaluation of its losses reads."""
 
     w_star: Float[Array, " d"]

@@ -94,6 +94,27 @@ def test_normal_crossing_is_the_product_of_even_powers(build: Build) -> None:
     assert (folder.record.loss_at_w_star, folder.record.gradient_norm, folder.record.n) == (0, 0, 50)
 
 
+@pytest.mark.parametrize("n", [7, 300])
+@pytest.mark.parametrize("precision", ["float64", "float32"])
+def test_a_linear_network_needs_no_more_rows_than_inputs_and_outputs(build: Build, n: int, precision: str) -> None:
+    spec = {
+        "model": {"kind": "deep_linear", "widths": [6, 3, 4]},
+        "data": {"kind": "teacher", "n": n, "rank": 2, "inputs": {"kind": "anisotropic"}},
+        "at": "truth",
+    }
+    target = load_target(build(spec), precision)
+    assert target.rows == len(target.data["x"]) == n
+    assert len(target.full_data["x"]) == min(n, 10)
+    gradient = jax.grad(lambda w, data: jnp.sum(target.losses(w, data)))
+    for seed in range(3):
+        w = target.w_star + jnp.asarray(np.random.default_rng(seed).standard_normal(target.d), precision)
+        tolerance = 1e-12 if precision == "float64" else 3e-5
+        few, all_rows = (jnp.sum(target.losses(w, data)) for data in (target.full_data, target.data))
+        np.testing.assert_allclose(few, all_rows, rtol=tolerance)
+        few, all_rows = (gradient(w, data) for data in (target.full_data, target.data))
+        np.testing.assert_allclose(few, all_rows, rtol=tolerance, atol=tolerance * float(jnp.max(jnp.abs(all_rows))))
+
+
 NUMPY_ACTIVATIONS = {
     "tanh": np.tanh,
     "relu": lambda h: np.maximum(h, 0),

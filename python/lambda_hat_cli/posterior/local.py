@@ -40,13 +40,13 @@ class LocalPosterior(eqx.Module):
 
     Attributes:
         target: the loaded target, parameters and data in the lane's dtype.
-        loss_at_w_star: ℓ_i(w*), nats, one for each row, by the same function as ℓ_i(w).
+        loss_at_w_star: ℓ_i(w*), nats, one for each row of the target's full_data, by the same function as ℓ_i(w).
         gradient_at_w_star: t·∇L_n(w*), nats.
         nbeta: t = nβ. localization: γ. Scalars in the lane's dtype.
     """
 
     target: LoadedTarget
-    loss_at_w_star: Float[Array, " rows"]
+    loss_at_w_star: Float[Array, " full_rows"]
     gradient_at_w_star: Float[Array, " d"]
     nbeta: Float[Array, ""]
     localization: Float[Array, ""]
@@ -67,13 +67,18 @@ class LocalPosterior(eqx.Module):
         return self.target.rows
 
     @property
+    def work(self) -> int:
+        """Multiply-adds of one gradient, up to a factor: rows summed over times parameters."""
+        return self.loss_at_w_star.shape[0] * self.d
+
+    @property
     def d(self) -> int:
         """Parameters."""
         return self.target.d
 
     def llc(self, w: Float[Array, " d"]) -> Float[Array, ""]:
         """tK(w), nats."""
-        return self._llc_of_losses(self.target.losses(w, self.target.data))
+        return self._llc_of_losses(self.target.losses(w, self.target.full_data))
 
     def potential(self, w: Float[Array, " d"]) -> tuple[Float[Array, ""], Float[Array, ""]]:
         """(U(w), tK(w)), nats; U(w*) = 0."""
@@ -86,9 +91,9 @@ class LocalPosterior(eqx.Module):
         The gradient goes through the plain sum of losses, the value is the compensated sum of their differences.
         """
 
-        def plain(point: Float[Array, " d"]) -> tuple[Float[Array, ""], Float[Array, " rows"]]:
-            losses = self.target.losses(point, self.target.data)
-            return self.nbeta * jnp.mean(losses), losses
+        def plain(point: Float[Array, " d"]) -> tuple[Float[Array, ""], Float[Array, " full_rows"]]:
+            losses = self.target.losses(point, self.target.full_data)
+            return self.nbeta / self.rows * jnp.sum(losses), losses
 
         gradient, losses = jax.grad(plain, has_aux=True)(w)
         llc = self._llc_of_losses(losses)
@@ -117,7 +122,7 @@ class LocalPosterior(eqx.Module):
     def _localizer(self, w: Float[Array, " d"]) -> Float[Array, ""]:
         return 0.5 * self.localization * jnp.sum((w - self.w_star) ** 2)
 
-    def _llc_of_losses(self, losses: Float[Array, " rows"]) -> Float[Array, ""]:
+    def _llc_of_losses(self, losses: Float[Array, " full_rows"]) -> Float[Array, ""]:
         # The barrier has ℓ_i(w) rounded as ℓ_i(w*) was, instead of fusing the difference into its last product.
         differences = lax.optimization_barrier(losses) - self.loss_at_w_star
         return compensated_sum(differences) * (self.nbeta / self.rows)
@@ -132,6 +137,18 @@ def resolve_inverse_temperature(inverse_temperature: float | str, n: int) -> flo
     return 1.0 / math.log(n) if isinstance(inverse_temperature, str) else inverse_temperature
 
 
+@jax.jit
+def _at_w_star(target: LoadedTarget, t: Float[Array, ""]) -> tuple[Float[Array, " full_rows"], Float[Array, " d"]]:
+    """ℓ_i(w*) and t·∇L_n(w*)."""
+
+    def plain(w: Float[Array, " d"]) -> tuple[Float[Array, ""], Float[Array, " full_rows"]]:
+        losses = target.losses(w, target.full_data)
+        return t / target.rows * jnp.sum(losses), losses
+
+    gradient, losses = jax.grad(plain, has_aux=True)(target.w_star)
+    return losses, gradient
+
+
 def local_posterior(target: LoadedTarget, inverse_temperature: float, localization: float) -> LocalPosterior:
     """The local posterior of `target` with β and γ, in the dtype of target.w_star.
 
@@ -140,16 +157,7 @@ def local_posterior(target: LoadedTarget, inverse_temperature: float, localizati
     dtype = target.w_star.dtype
     nbeta = jnp.asarray(target.n * inverse_temperature, dtype)
 
-    @jax.jit
-    def at_w_star(loaded: LoadedTarget, t: Float[Array, ""]) -> tuple[Float[Array, " rows"], Float[Array, " d"]]:
-        def plain(w: Float[Array, " d"]) -> tuple[Float[Array, ""], Float[Array, " rows"]]:
-            losses = loaded.losses(w, loaded.data)
-            return t * jnp.mean(losses), losses
-
-        gradient, losses = jax.grad(plain, has_aux=True)(loaded.w_star)
-        return losses, gradient
-
-    losses, gradient = at_w_star(target, nbeta)
+    losses, gradient = _at_w_star(target, nbeta)
     return LocalPosterior(
         target=target,
         loss_at_w_star=losses,

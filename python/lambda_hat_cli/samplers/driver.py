@@ -84,7 +84,7 @@ def over_chains(posterior: LocalPosterior) -> Any:
 
     The choice depends on sizes only, never on a timing, so that results are reproducible.
     """
-    one_by_one = posterior.rows * posterior.d > ONE_BY_ONE_WORK
+    one_by_one = posterior.work > ONE_BY_ONE_WORK
 
     def mapped(function: Any) -> Any:
         if one_by_one:
@@ -137,7 +137,7 @@ def split_stats(
     stats: dict[str, np.ndarray], posterior: LocalPosterior
 ) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
     """A trace's two groups from a sampler's statistics: (`llc` and `loss` = L_n, everything else)."""
-    loss_at_w_star = float(np.mean(np.asarray(posterior.loss_at_w_star, np.float64)))
+    loss_at_w_star = float(np.sum(np.asarray(posterior.loss_at_w_star, np.float64))) / posterior.rows
     rest = {name: values for name, values in stats.items() if name not in ("llc", "evaluations")}
     return {"llc": stats["llc"], "loss": loss_at_w_star + stats["llc"] / float(posterior.nbeta)}, rest
 

@@ -265,7 +265,7 @@ def _evaluate(
 
 
 def _together(posterior: LocalPosterior) -> int:
-    return 1 if posterior.rows * posterior.d > ONE_BY_ONE_WORK else TOGETHER
+    return 1 if posterior.work > ONE_BY_ONE_WORK else TOGETHER
 
 
 def _diagnostics(stats: dict[str, np.ndarray]) -> dict[str, float | None]:

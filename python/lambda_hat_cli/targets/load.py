@@ -13,7 +13,7 @@ from numpy.typing import DTypeLike
 
 from lambda_hat_cli.artifacts.target import TargetFolder
 from lambda_hat_cli.errors import UserError
-from lambda_hat_cli.experiment.schema import NoData, PythonModel, TargetSpec
+from lambda_hat_cli.experiment.schema import DeepLinearModel, NoData, PythonModel, TargetSpec
 from lambda_hat_cli.targets.losses import Loss, built_in_loss
 from lambda_hat_cli.targets.models import blank
 from lambda_hat_cli.targets.skeleton import Skeleton, take_apart
@@ -28,12 +28,14 @@ class LoadedTarget(eqx.Module):
     Attributes:
         w_star: the parameters, flat, in the module's leaf order.
         data: arrays with rows first; empty for models that are their own loss.
+        full_data: the data that losses are summed over, `data` or fewer rows with the same sum at every w.
         constants: the module's other arrays.
         n: data points, sets t = nβ. rows: rows of data (1 where the model is its own loss). d: parameters.
     """
 
     w_star: Float[Array, " d"]
     data: dict[str, Array]
+    full_data: dict[str, Array]
     constants: tuple[Array, ...]
     skeleton: Skeleton = eqx.field(static=True)
     loss: Loss = eqx.field(static=True)
@@ -46,7 +48,7 @@ class LoadedTarget(eqx.Module):
         return self.skeleton.assemble(w, self.constants)
 
     def losses(self, w: Float[Array, " d"], data: Mapping[str, Array]) -> Float[Array, " rows"]:
-        """Loss per datum at w in nats, for `self.data` or any subset of its rows; differentiable in w."""
+        """Loss per datum at w in nats, for `data`, any subset of its rows or `full_data`; differentiable in w."""
         return self.loss(self.model(w), dict(data))
 
 
@@ -85,9 +87,11 @@ def load_artifacts(path: Path, spec: TargetSpec, data: dict[str, np.ndarray], dt
         path / "static.eqx", [jax.ShapeDtypeStruct(slot.shape, np.dtype(slot.dtype)) for slot in skeleton.constants]
     )
     rows = len(next(iter(data.values()))) if data else 1
+    full_data = sufficient_rows(data) if isinstance(spec.model, DeepLinearModel) else data
     return LoadedTarget(
         w_star=jnp.concatenate([cast(leaf, dtype).ravel() for leaf in parameters]),
         data={name: cast(array, dtype) for name, array in data.items()},
+        full_data={name: cast(array, dtype) for name, array in full_data.items()},
         constants=tuple(cast(leaf, dtype) for leaf in constants),
         skeleton=skeleton,
         loss=loss,
@@ -95,6 +99,22 @@ def load_artifacts(path: Path, spec: TargetSpec, data: dict[str, np.ndarray], dt
         rows=rows,
         d=skeleton.d,
     )
+
+
+def sufficient_rows(data: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """At most inputs + outputs rows whose squared residuals sum to those of all rows, for every linear map.
+
+    With [X Y] = QR, ‖Y − XAᵀ‖² = ‖Q(R_Y − R_X Aᵀ)‖² = ‖R_Y − R_X Aᵀ‖², so that a gradient does not grow with n.
+
+    Args:
+        data: x (rows, inputs) and y (rows, outputs).
+
+    Returns:
+        The same names, float64.
+    """
+    inputs = data["x"].shape[1]
+    triangle = np.linalg.qr(np.hstack([data["x"], data["y"]]).astype(np.float64), mode="r")
+    return {"x": triangle[:, :inputs], "y": triangle[:, inputs:]}
 
 
 def read_leaves(file: Path, template: list[jax.ShapeDtypeStruct]) -> list[Array]:
