@@ -113,7 +113,7 @@ def sufficient_rows(data: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
         The same names, float64.
     """
     inputs = data["x"].shape[1]
-    triangle = np.linalg.qr(np.hstack([data["x"], data["y"]]).astype(np.float64), mode="r")
+    triangle = np.linalg.qr(np.hstack([data["x"], data["y"]]).astype(np.float64)).R
     return {"x": triangle[:, :inputs], "y": triangle[:, inputs:]}
 
 
