@@ -1,12 +1,39 @@
 """Effective sample sizes, R-hat and Monte-Carlo errors of chains, in NumPy; equal to ArviZ's, quicker to import."""
 
+from dataclasses import dataclass
+
 import numpy as np
 from jaxtyping import Bool, Float
+from scipy import fft
 from scipy.special import ndtri
 
 Draws = Float[np.ndarray, "chains draws"]
 
 _MIN_DRAWS = 4
+
+
+@dataclass(frozen=True)
+class Diagnostics:
+    """What `ess_mean`, `ess_bulk`, `ess_tail` and `rhat_rank` return for the same draws."""
+
+    ess_mean: float
+    ess_bulk: float
+    ess_tail: float
+    rhat: float
+
+
+def diagnose(x: Draws) -> Diagnostics:
+    """All four at once, ranking the draws once: what a check costs while a run goes on."""
+    if not _usable(x):
+        return Diagnostics(np.nan, np.nan, np.nan, np.nan)
+    split = _split(x)
+    scores = _rank_normalised(split)
+    return Diagnostics(
+        ess_mean=_ess(split),
+        ess_bulk=_ess(scores),
+        ess_tail=ess_tail(x),
+        rhat=_rhat_of_scores(split, scores) if x.shape[0] > 1 else np.nan,
+    )
 
 
 def ess_mean(x: Draws) -> float:
@@ -39,8 +66,7 @@ def rhat_rank(x: Draws) -> float:
     if not _usable(x) or x.shape[0] < 2:
         return np.nan
     split = _split(x)
-    folded = np.abs(split - np.median(split))
-    return max(_rhat(_rank_normalised(split)), _rhat(_rank_normalised(folded)))
+    return _rhat_of_scores(split, _rank_normalised(split))
 
 
 def mcse_mean(x: Draws) -> float:
@@ -66,16 +92,19 @@ def batch_means_se(x: Draws, batches_per_chain: int = 4) -> float:
 def autocovariance(x: Draws) -> Draws:
     """Biased autocovariance of every chain at all lags, by zero-padded FFT."""
     draws = x.shape[1]
-    length = 1 << (2 * draws - 1).bit_length()
-    spectrum = np.fft.rfft(x - x.mean(axis=1, keepdims=True), n=length, axis=1)
-    return np.fft.irfft(spectrum * np.conjugate(spectrum), n=length, axis=1)[:, :draws] / draws
+    return fft.irfft(_power(x), n=_padded(draws), axis=1)[:, :draws] / draws
 
 
 def average_ranks(x: Draws) -> Draws:
     """Ranks from 1 over all chains together; ties share their mean rank."""
-    _, inverse, counts = np.unique(x, return_inverse=True, return_counts=True)
-    last = np.cumsum(counts)
-    return (last - (counts - 1) / 2.0)[inverse].reshape(x.shape)
+    flat = x.ravel()
+    order = np.argsort(flat)
+    ordered = flat[order]
+    first = np.concatenate([[0], np.flatnonzero(ordered[1:] != ordered[:-1]) + 1])
+    last = np.append(first[1:], flat.size)
+    ranks = np.empty(flat.size)
+    ranks[order] = np.repeat((first + last + 1) / 2.0, last - first)
+    return ranks.reshape(x.shape)
 
 
 def _usable(x: Draws) -> bool:
@@ -105,6 +134,12 @@ def _quantiles(x: Draws, probabilities: tuple[float, ...]) -> list[float]:
     return found
 
 
+def _rhat_of_scores(split: Draws, scores: Draws) -> float:
+    """The larger of bulk and folded R-hat, from the split draws and their normal scores."""
+    folded = np.abs(split - np.median(split))
+    return max(_rhat(scores), _rhat(_rank_normalised(folded)))
+
+
 def _rhat(x: Draws) -> float:
     """√((B/W + n − 1)/n) of Gelman and Rubin; infinite where the chains are constant and differ."""
     draws = x.shape[1]
@@ -122,7 +157,8 @@ def _ess(x: Draws) -> float:
     chains, draws = x.shape
     if np.max(x) - np.min(x) < 1e-15:
         return float(x.size)
-    covariance = autocovariance(x).mean(axis=0)
+    # The mean over chains before the transform back: one inverse for all chains.
+    covariance = fft.irfft(_power(x).mean(axis=0), n=_padded(draws))[:draws] / draws
     mean_variance = covariance[0] * draws / (draws - 1.0)
     variance_plus = covariance[0]
     if chains > 1:
@@ -139,3 +175,14 @@ def _ess(x: Draws) -> float:
     tau = -1.0 + 2.0 * np.minimum.accumulate(pairs[:last]).sum() + final_even
     size = chains * draws
     return float(size / max(tau, 1.0 / np.log10(size)))
+
+
+def _padded(draws: int) -> int:
+    """A quick length of FFT at which no lag wraps around."""
+    return int(fft.next_fast_len(2 * draws, real=True))
+
+
+def _power(x: Draws) -> Float[np.ndarray, "chains frequencies"]:
+    """Squared modulus of the zero-padded spectrum of every centred chain."""
+    spectrum = fft.rfft(x - x.mean(axis=1, keepdims=True), n=_padded(x.shape[1]), axis=1)
+    return spectrum.real**2 + spectrum.imag**2

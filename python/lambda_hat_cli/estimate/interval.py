@@ -10,7 +10,7 @@ from lambda_hat_cli.estimate.psis import log_sum_exp, psis_smooth
 
 Draws = Float[np.ndarray, "chains draws"]
 
-# Stated as a multiple of the larger of several standard errors; 2.1 instead of 1.96 brings the coverage of runs that
+# Stated as a multiple of the larger of two standard errors; 2.1 instead of 1.96 brings the coverage of runs that
 # stop at their tolerance to 95–97 % on problems with exact answers.
 WIDTH = 2.1
 MIN_DRAWS = 4
@@ -91,8 +91,8 @@ class WeightedEstimate:
 def estimate_markov(llc: Draws, bias: float = 0.0) -> Estimate:
     """λ̂ and its interval from the recorded tK of Markov chains.
 
-    The standard error is the largest of sd/√min(ESS_mean, ESS_bulk), the Monte-Carlo error of the mean and that of four
-    batch means a chain: rank-based sizes are too optimistic on heavy tails, autocorrelations on slow drifts.
+    The standard error is the larger of the Monte-Carlo error of the mean, sd/√ESS_mean, and that of four batch means a
+    chain, which sees slow drifts that autocorrelations miss.
 
     Args:
         llc: tK in nats, float64.
@@ -103,10 +103,8 @@ def estimate_markov(llc: Draws, bias: float = 0.0) -> Estimate:
     """
     check_usable(llc)
     mean = float(np.mean(llc))
-    sd = float(np.std(llc, ddof=1))
-    ess_mean, ess_bulk = diagnostics.ess_mean(llc), diagnostics.ess_bulk(llc)
-    errors = (sd / np.sqrt(ess_mean), sd / np.sqrt(ess_bulk), diagnostics.batch_means_se(llc))
-    se = float(np.max(errors))
+    found = diagnostics.diagnose(llc)
+    se = float(max(np.std(llc, ddof=1) / np.sqrt(found.ess_mean), diagnostics.batch_means_se(llc)))
     half_width = WIDTH * se + bias
     return Estimate(
         llc=mean,
@@ -114,10 +112,10 @@ def estimate_markov(llc: Draws, bias: float = 0.0) -> Estimate:
         low=mean - half_width,
         high=mean + half_width,
         half_width=half_width,
-        ess_mean=ess_mean,
-        ess_bulk=ess_bulk,
-        ess_tail=diagnostics.ess_tail(llc),
-        rhat=diagnostics.rhat_rank(llc),
+        ess_mean=found.ess_mean,
+        ess_bulk=found.ess_bulk,
+        ess_tail=found.ess_tail,
+        rhat=found.rhat,
         bias=bias,
     )
 
@@ -157,7 +155,7 @@ def may_stop(estimate: Estimate, tolerance: float, scale: float) -> bool:
     `scale` is λ̂ + δ, the positive number that the tolerance is relative to. Whatever is NaN does not pass.
     """
     return (
-        min(estimate.ess_mean, estimate.ess_bulk, estimate.ess_tail) >= ESS_TO_STOP
+        all(size >= ESS_TO_STOP for size in (estimate.ess_mean, estimate.ess_bulk, estimate.ess_tail))
         and estimate.rhat <= RHAT_TO_STOP
         and estimate.half_width <= tolerance * scale
     )
