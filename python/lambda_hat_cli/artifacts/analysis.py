@@ -56,8 +56,12 @@ class AnalysisRecord(ArtifactRecord):
         llc, llc_se, llc_low, llc_high: λ̂, standard error, 95 % interval; all None where there is no number to use.
         ess_mean, ess_bulk, ess_tail, rhat: None where undefined for this kind of draw.
         verdict: the worst outcome of `checks`; reasons: the reasons of the checks that lower it, worst first.
+        llc_variance, llc_variance_se: Var[tK], which has the same limit λ and needs no baseline, and its standard error.
+        llc_slope, llc_slope_se: dλ̂/d log t = λ̂ − Var[tK]; None where the draws do not give it.
         minimum: at_minimum or above_minimum by δ; None where the descent was not made.
-        variance: of the recorded draws, without weights; less than Var[tK] where a draw is a mean over steps.
+        minimum_reason: what a w* above a minimum means and what to do; None where it is none.
+        stated_error: the sum of the budget's parts that bear on E[tK], to be compared with |λ̂ − finite-t value|; None
+            where one of them is unknown.
         relative_error: (λ̂ − finite-t value)/finite-t value; relative_error_limit: against the truth's λ.
         run: the whole run.json.
     """
@@ -78,13 +82,18 @@ class AnalysisRecord(ArtifactRecord):
     ess_bulk: float | None
     ess_tail: float | None
     rhat: float | None
-    variance: float | None
+    llc_variance: float | None
+    llc_variance_se: float | None
+    llc_slope: float | None
+    llc_slope_se: float | None
     verdict: VerdictLabel
     reasons: tuple[str, ...]
     checks: tuple[Check, ...]
     minimum: Literal["at_minimum", "above_minimum"] | None
+    minimum_reason: str | None
     delta: float | None
     error_budget: tuple[ErrorTerm, ...]
+    stated_error: float | None
     truth: Truth
     finite_t: FiniteT
     relative_error: float | None

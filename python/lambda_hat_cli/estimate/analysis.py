@@ -10,14 +10,24 @@ from lambda_hat_cli.artifacts.analysis import AnalysisRecord, ErrorTerm, FiniteT
 from lambda_hat_cli.artifacts.run import RunRecord, Trace
 from lambda_hat_cli.artifacts.target import TargetRecord, Truth
 from lambda_hat_cli.errors import UserError
-from lambda_hat_cli.estimate.bias import discretisation_bias
+from lambda_hat_cli.estimate.bias import discretisation_bias, is_adjusted
 from lambda_hat_cli.estimate.checks import known
-from lambda_hat_cli.estimate.interval import WIDTH, UnusableTrace, check_usable, estimate_markov, estimate_weighted
+from lambda_hat_cli.estimate.interval import (
+    MIN_DRAWS,
+    WIDTH,
+    UnusableTrace,
+    check_usable,
+    estimate_markov,
+    estimate_weighted,
+)
+from lambda_hat_cli.estimate.second import NOTHING, SecondEstimate, second_of_chains, second_of_weighted
 from lambda_hat_cli.estimate.verdict import (
+    BASELINE,
     Verdict,
     ended_badly,
     markov_checks,
     minimum_of,
+    minimum_reason,
     unusable,
     verdict_of,
     virial_mean,
@@ -48,7 +58,7 @@ class Numbers:
     ess_bulk: float | None
     ess_tail: float | None
     rhat: float | None
-    variance: float | None
+    second: SecondEstimate
     verdict: Verdict
     terms: tuple[ErrorTerm, ...]
 
@@ -86,6 +96,8 @@ def analyse(row: RunRow, run: RunRecord, target: TargetRecord, trace: Trace | No
     numbers = _numbers(run, trace, run.descent.delta if run.descent is not None else 0.0)
     usable = numbers.verdict.label != "invalid"
     llc = numbers.llc if usable else None
+    minimum = minimum_of(delta, llc + (delta or 0.0)) if llc is not None else None
+    second = numbers.second if usable else NOTHING
     finite_t = finite_t_for(target.spec, run.nbeta, run.localization)
     return AnalysisRecord(
         run_id=run.id,
@@ -103,13 +115,18 @@ def analyse(row: RunRow, run: RunRecord, target: TargetRecord, trace: Trace | No
         ess_bulk=numbers.ess_bulk,
         ess_tail=numbers.ess_tail,
         rhat=numbers.rhat,
-        variance=numbers.variance,
+        llc_variance=second.variance,
+        llc_variance_se=second.variance_se,
+        llc_slope=second.slope,
+        llc_slope_se=second.slope_se,
         verdict=numbers.verdict.label,
         reasons=numbers.verdict.reasons,
         checks=numbers.verdict.checks,
-        minimum=minimum_of(delta, llc + (delta or 0.0)) if llc is not None else None,
+        minimum=minimum,
+        minimum_reason=minimum_reason(minimum, delta),
         delta=delta,
         error_budget=(*numbers.terms, _finite_t_term(finite_t, target.truth)),
+        stated_error=_total(numbers.terms),
         truth=target.truth,
         finite_t=finite_t,
         relative_error=_relative(llc, finite_t.value),
@@ -136,6 +153,8 @@ def _numbers(run: RunRecord, trace: Trace | None, delta: float) -> Numbers:
         if trace is None or "llc" not in trace.posterior:
             raise UnusableTrace("no draws were recorded; raise the budget")
         llc = np.asarray(trace.posterior["llc"], dtype=np.float64)
+        if llc.shape[-1] < MIN_DRAWS and run.reason is not None:
+            raise UnusableTrace(run.reason)
         if trace.draw_kind == "weighted_iid":
             return _weighted_numbers(llc, trace, run, delta)
         return _markov_numbers(llc, trace, run, delta)
@@ -144,14 +163,15 @@ def _numbers(run: RunRecord, trace: Trace | None, delta: float) -> Numbers:
 
 
 def _nothing(verdict: Verdict) -> Numbers:
-    return Numbers(None, None, None, None, None, None, None, None, None, verdict, ())
+    return Numbers(None, None, None, None, None, None, None, None, NOTHING, verdict, ())
 
 
 def _markov_numbers(llc: Draws, trace: Trace, run: RunRecord, delta: float) -> Numbers:
     check_usable(llc)
     bias = discretisation_bias(run.settings, run.tuned, trace.sample_stats, llc)
     estimate = estimate_markov(llc, bias.value or 0.0)
-    checks = markov_checks(llc, trace.sample_stats, estimate, bias, run, estimate.llc + delta)
+    second = second_of_chains(llc, trace.sample_stats, points=is_adjusted(run.settings))
+    checks = markov_checks(llc, trace.sample_stats, estimate, bias, second.variance, run, delta)
     return Numbers(
         llc=estimate.llc,
         se=estimate.se,
@@ -161,13 +181,13 @@ def _markov_numbers(llc: Draws, trace: Trace, run: RunRecord, delta: float) -> N
         ess_bulk=known(estimate.ess_bulk),
         ess_tail=known(estimate.ess_tail),
         rhat=known(estimate.rhat),
-        variance=float(np.var(llc, ddof=1)),
+        second=second,
         verdict=verdict_of(checks, would_have_been=estimate.llc),
         terms=(
             ErrorTerm(name="Monte Carlo", value=WIDTH * estimate.se, note="2.1 standard errors of the mean"),
             ErrorTerm(name="discretisation", value=bias.value, note=bias.source),
             _equilibration_term(trace, estimate.llc),
-            _baseline_term(),
+            _baseline_term(run),
         ),
     )
 
@@ -176,7 +196,7 @@ def _weighted_numbers(llc: Draws, trace: Trace, run: RunRecord, delta: float) ->
     if "log_weight" not in trace.sample_stats:
         raise UnusableTrace("the draws carry no importance weights; run the sampler again")
     estimate = estimate_weighted(llc, np.asarray(trace.sample_stats["log_weight"], dtype=np.float64))
-    checks = weighted_checks(estimate, run, estimate.llc + delta)
+    checks = weighted_checks(estimate, run, delta)
     return Numbers(
         llc=estimate.llc,
         se=estimate.se,
@@ -186,7 +206,7 @@ def _weighted_numbers(llc: Draws, trace: Trace, run: RunRecord, delta: float) ->
         ess_bulk=None,
         ess_tail=None,
         rhat=None,
-        variance=known(float(np.var(llc[np.isfinite(llc)], ddof=1))),
+        second=second_of_weighted(estimate),
         verdict=weighted_verdict(estimate, checks),
         terms=(
             ErrorTerm(name="Monte Carlo", value=WIDTH * estimate.se, note="2.1 standard errors of the weighted mean"),
@@ -196,7 +216,7 @@ def _weighted_numbers(llc: Draws, trace: Trace, run: RunRecord, delta: float) ->
                 value=abs(estimate.plain - estimate.llc),
                 note="how far the weights moved the plain average",
             ),
-            _baseline_term(),
+            _baseline_term(run),
         ),
     )
 
@@ -234,8 +254,17 @@ def _equilibration_term(trace: Trace, llc: float) -> ErrorTerm:
     return ErrorTerm(name=name, value=known(abs(1.0 - mean) * abs(llc)), note=note)
 
 
-def _baseline_term() -> ErrorTerm:
-    return ErrorTerm(name="baseline", value=None, note="rounding of L_n(w) − L_n(w*); summed per datum, not measured")
+def _baseline_term(run: RunRecord) -> ErrorTerm:
+    error = run.tuned.get(BASELINE)
+    if error is None:
+        return ErrorTerm(name="baseline", value=None, note="rounding of tK: not measured")
+    note = "rounding of tK: its values at the last draws against the integral of the gradient; outside the interval"
+    return ErrorTerm(name="baseline", value=error, note=note)
+
+
+def _total(terms: tuple[ErrorTerm, ...]) -> float | None:
+    values = [abs(term.value) for term in terms if term.value is not None]
+    return sum(values) if values and len(values) == len(terms) else None
 
 
 def _finite_t_term(finite_t: FiniteT, truth: Truth) -> ErrorTerm:

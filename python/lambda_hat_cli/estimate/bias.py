@@ -7,7 +7,7 @@ import numpy as np
 from jaxtyping import Float, Shaped
 
 from lambda_hat_cli.estimate.diagnostics import mcse_mean
-from lambda_hat_cli.experiment.schema import HmcSettings, SamplerSettings
+from lambda_hat_cli.experiment.schema import HmcSettings, MclmcSettings, SamplerSettings
 
 Draws = Float[np.ndarray, "chains draws"]
 
@@ -29,6 +29,11 @@ class Bias:
     source: str
 
 
+def is_adjusted(settings: SamplerSettings) -> bool:
+    """Whether a Metropolis test removes the error of the step: then each recorded tK is a point's, not a mean's."""
+    return isinstance(settings, HmcSettings) or (isinstance(settings, MclmcSettings) and settings.adjusted)
+
+
 def discretisation_bias(
     settings: SamplerSettings,
     tuned: Mapping[str, float | None],
@@ -38,13 +43,14 @@ def discretisation_bias(
     """The bound for a run of Markov chains with recorded `llc` and sampler statistics `stats`.
 
     Coupled chains at half the step, `llc_half_step`, measure it: `llc` is their extrapolation to step 0, and what the
-    extrapolation changed bounds what it left. Without them a Metropolis test removes it (HMC) or it is unknown.
+    extrapolation changed bounds what it left. Without them a Metropolis test removes it or it is unknown.
     """
     extrapolation = tuned.get("extrapolation")
     if "llc_half_step" in stats and extrapolation is not None:
         return half_step_bias(llc, stats["llc_half_step"], extrapolation)
-    if isinstance(settings, HmcSettings):
-        return Bias(0.0, 0.0, 0.0, "none: every step is Metropolis-adjusted")
+    if is_adjusted(settings):
+        flat = "; that of the moves along flat directions between them is not measured" if tuned.get("hybrid") else ""
+        return Bias(0.0, 0.0, 0.0, f"none: every recorded move passes a Metropolis test{flat}")
     return Bias(None, 0.0, None, "not measured")
 
 

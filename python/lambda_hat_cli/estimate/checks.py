@@ -26,6 +26,11 @@ def stated(name: str, outcome: VerdictLabel, reliable: str, uncertain: str, reas
     return Check(name=name, value=None, reliable=reliable, uncertain=uncertain, outcome=outcome, reason=reason)
 
 
+def reported(name: str, value: float | None) -> Check:
+    """A number that a person should see beside the checks and that no threshold is known for."""
+    return Check(name=name, value=known(value), reliable="any", uncertain="any", outcome="reliable", reason="")
+
+
 def worst(checks: tuple[Check, ...]) -> VerdictLabel:
     """The verdict: the worst outcome; without any check nothing is known to be right."""
     return max((check.outcome for check in checks), key=_ORDER.index, default="invalid")

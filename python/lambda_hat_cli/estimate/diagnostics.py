@@ -89,6 +89,11 @@ def batch_means_se(x: Draws, batches_per_chain: int = 4) -> float:
     return float(np.std(means, ddof=1) / np.sqrt(means.size))
 
 
+def standard_error(x: Draws) -> float:
+    """The larger of `mcse_mean` and `batch_means_se`: batches see slow drifts that autocorrelations miss."""
+    return float(np.max([mcse_mean(x), batch_means_se(x)]))
+
+
 def autocovariance(x: Draws) -> Draws:
     """Biased autocovariance of every chain at all lags, by zero-padded FFT."""
     draws = x.shape[1]

@@ -54,6 +54,7 @@ class FitEstimate:
         llc: Σ w·tK with Pareto-smoothed, normalised weights w. se: √Σ w²(tK − llc)².
         k_hat: tail shape of the weights. gap: log mean exp(log weight) − mean(log weight), nats.
         ess: 1/Σw². variance_ratio: Var[tK]/E[tK] without weights. plain: the unweighted mean, a diagnostic only.
+        variance: Σ w·(tK − llc)², and its standard error; slope_se: standard error of llc − variance.
     """
 
     llc: float
@@ -63,6 +64,9 @@ class FitEstimate:
     ess: float
     variance_ratio: float
     plain: float
+    variance: float
+    variance_se: float
+    slope_se: float
 
 
 @dataclass(frozen=True)
@@ -192,13 +196,23 @@ def _estimate_fit(llc: Float[np.ndarray, " draws"], log_weight: Float[np.ndarray
     smoothed, k_hat = psis_smooth(log_weight)
     weight = np.exp(smoothed)
     mean = float(np.sum(weight * llc))
+    deviation = (llc - mean) ** 2
+    variance = float(np.sum(weight * deviation))
     plain = float(np.mean(llc))
     return FitEstimate(
         llc=mean,
-        se=float(np.sqrt(np.sum(weight**2 * (llc - mean) ** 2))),
+        se=_weighted_error(weight, llc - mean),
         k_hat=k_hat,
         gap=log_sum_exp(log_weight) - float(np.log(log_weight.size)) - float(np.mean(log_weight)),
         ess=float(1.0 / np.sum(weight**2)),
         variance_ratio=float(np.var(llc, ddof=1)) / plain if plain != 0.0 else float("nan"),
         plain=plain,
+        variance=variance,
+        variance_se=_weighted_error(weight, deviation - variance),
+        slope_se=_weighted_error(weight, llc - mean - deviation + variance),
     )
+
+
+def _weighted_error(weight: Float[np.ndarray, " draws"], centred: Float[np.ndarray, " draws"]) -> float:
+    """Standard error of a self-normalised weighted mean, √Σ w²·(value − mean)² (Owen 2013, eq. 9.8)."""
+    return float(np.sqrt(np.sum(weight**2 * centred**2)))
