@@ -4,7 +4,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help run test lint environments lock images clean
+.PHONY: help run test validate lint environments lock images clean
 
 ENGINE ?= podman
 BASE ?= python:3.12-slim-bookworm
@@ -26,6 +26,9 @@ test: environments lint ## lint, types, import contracts and every test
 	python3 -m pytest -n 2 -m 'not ($(REAL))' || status=$$?; \
 	python3 -m pytest -m '$(REAL)' || status=$$?; \
 	exit $$status
+
+validate: ## every sampler against exact answers, hours; ONLY='NAME ...' runs some; writes docs/validation.md
+	@validation/validate $(ONLY)
 
 lint: ## ruff, mypy and the import contracts
 	@$(IN_TEST) ruff check . scripts/lock; ruff format --check . scripts/lock; mypy; PYTHONPATH=python lint-imports

@@ -1,0 +1,51 @@
+"""The small validation: known values through the real pipeline. A family that leaves its band fails.
+
+A band is the Monte-Carlo error of its own mean, measured over the replicates, times Student's quantile for all
+comparisons together: a sound pipeline fails here less than once in a thousand (test_judge.py adds the tails up).
+"""
+
+from pathlib import Path
+
+import pytest
+from judge import band, coverage, critical_value, least_covered
+from outcomes import read_outcomes
+
+from pipeline.nextflow_run import PROJECT, run_pipeline
+
+pytestmark = pytest.mark.nextflow
+
+RUNS = 20
+# What each family's mean may be off beyond its noise: the early stop's own bias, and what an unadjusted sampler
+# corrects to first order only.
+FAMILIES = {
+    ("quadratic-rank-6", "hmc"): 0.01,
+    ("quadratic-rank-6", "mclmc"): 0.02,
+    ("quadratic-rank-6", "sgld"): 0.02,
+    ("quadratic-rank-6", "vi"): 0.005,
+    ("crossing-1-1", "hmc"): 0.01,
+    ("crossing-1-1", "mclmc"): 0.02,
+}
+# One band a family, and one count of the intervals that hold the value.
+COMPARISONS = len(FAMILIES) + 1
+
+
+def test_every_family_stays_in_its_band(tmp_path: Path) -> None:
+    run = run_pipeline(
+        tmp_path, "--experiment", str(PROJECT / "validation" / "experiments" / "small.yml"), "--diagnostics", "none"
+    )
+    assert run.status == 0, run.output
+    outcomes = list(read_outcomes(run.outdir))
+    critical = critical_value(RUNS, COMPARISONS)
+    left = []
+    for (target, sampler), allowance in FAMILIES.items():
+        runs = [outcome for outcome in outcomes if (outcome.target, outcome.sampler) == (target, sampler)]
+        values = [outcome.llc for outcome in runs if outcome.llc is not None]
+        assert len(values) == RUNS, (target, sampler, [outcome.verdict for outcome in runs])
+        reference = runs[0].reference
+        assert reference is not None
+        found = band(values, reference, runs[0].reference_se, allowance, critical)
+        if not found.within:
+            left.append((target, sampler, found))
+    assert not left
+    judged = [outcome for outcome in outcomes if (outcome.target, outcome.sampler) in FAMILIES]
+    assert coverage(judged).hits >= least_covered(len(judged), COMPARISONS)

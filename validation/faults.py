@@ -1,0 +1,138 @@
+"""Finished runs with a fault put into their traces, judged by the analyze command itself.
+
+    python validation/faults.py RESULTS OUT
+
+takes runs of the experiment in RESULTS, writes each with every fault of kinds.FAULTS under OUT and analyses them; what
+is there already is left as it is. The summary goes to validation/summaries/faults.json.
+"""
+
+import datetime
+import os
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+from jaxtyping import Shaped
+from kinds import FAULTS
+from outcomes import outcome_of, read_families
+from summary import SUMMARIES, here_and_now, summarise
+
+from lambda_hat_cli.artifacts.analysis import AnalysisFolder
+from lambda_hat_cli.artifacts.run import RunFolder, Trace, write_trace
+from lambda_hat_cli.artifacts.store import new_folder, read_records, write_record, write_text
+from lambda_hat_cli.experiment.rows import RunRow
+
+Draws = Shaped[np.ndarray, "chains draws"]
+RUNS_A_TARGET = 8
+
+
+def stand_still(values: Draws, chains: slice, since: int) -> Draws:
+    """Chains that repeat their draw `since` from there on."""
+    changed = values.copy()
+    changed[chains, since:] = changed[chains, since : since + 1]
+    return changed
+
+
+def scaled(values: Draws, factors: Draws) -> Draws:
+    """Every draw times its factor, for statistics that grow with the distance from w*."""
+    return (values * factors).astype(values.dtype)
+
+
+def leading_chain(values: Draws, factor: float) -> Draws:
+    """Factors that change the first chain alone."""
+    factors = np.ones(values.shape)
+    factors[0] = factor
+    return factors
+
+
+def _rising(values: Draws) -> Draws:
+    return np.broadcast_to(np.linspace(0.75, 1.0, values.shape[1]), values.shape)
+
+
+def _not_finite(values: Draws) -> Draws:
+    changed = values.copy()
+    changed[0, values.shape[1] // 2 : values.shape[1] // 2 + 5] = np.nan
+    return changed
+
+
+# Of every statistic of the run, or (SCALED) of those alone that a wrong place changes.
+EVERY: dict[str, Callable[[Draws], Draws]] = {
+    "stuck-chain": lambda values: stand_still(values, slice(0, 1), 0),
+    "stuck-chains": lambda values: stand_still(values, slice(0, 4), 0),
+    "half-stuck-chain": lambda values: stand_still(values, slice(0, 1), values.shape[1] // 2),
+    "copied-chain": lambda values: np.broadcast_to(values[:1], values.shape),
+}
+SCALED: dict[str, Callable[[Draws], Draws]] = {
+    "chain-at-w-star": lambda values: scaled(values, leading_chain(values, 1e-3)),
+    "shifted-chain": lambda values: scaled(values, leading_chain(values, 1.5)),
+    "drift": lambda values: scaled(values, _rising(values)),
+    "not-finite": _not_finite,
+}
+PLACES = ("llc", "loss", "virial", "distance_squared")
+
+
+def with_fault(trace: Trace, fault: str) -> Trace:
+    """The trace as it would have been recorded with the fault."""
+    change = {**EVERY, **SCALED}[fault]
+
+    def changed(values: Mapping[str, Draws]) -> dict[str, Draws]:
+        return {name: change(v) if fault in EVERY or name in PLACES else v for name, v in values.items()}
+
+    return replace(trace, posterior=changed(trace.posterior), sample_stats=changed(trace.sample_stats))
+
+
+def chosen(rows: tuple[RunRow, ...], results: Path) -> dict[str, list[RunRow]]:
+    """The first finished runs of every target, by the target's folder."""
+    found: dict[str, list[RunRow]] = {}
+    for row in rows:
+        runs = found.setdefault(f"{row.target}-{row.target_id[:8]}", [])
+        if len(runs) < RUNS_A_TARGET and (results / "runs" / row.folder / "trace.nc").is_file():
+            runs.append(row)
+    return found
+
+
+def analyse_with_fault(results: Path, target: str, rows: list[RunRow], fault: str, out: Path) -> None:
+    """Write the runs of one target with the fault, call analyze, and leave the analyses in `out`."""
+    plan = results / "pipeline_info" / "plan"
+    with new_folder(out) as draft:
+        for row in rows:
+            source, copy = results / "runs" / row.folder, draft / "runs" / row.id
+            copy.mkdir(parents=True)
+            shutil.copy2(source / "run.json", copy / "run.json")
+            trace = RunFolder(source).trace()
+            if trace is None:
+                raise RuntimeError(f"{source}: the run has no trace")
+            write_trace(copy / "trace.nc", with_fault(trace, fault), {"fault": fault})
+        write_text(draft / "rows.jsonl", "".join(f"{row.model_dump_json()}\n" for row in rows))
+        command = [sys.executable, "-m", "lambda_hat_cli.commands.analyze", "--rows", str(draft / "rows.jsonl")]
+        command += ["--runs", str(draft / "runs"), "--target", str(results / "targets" / target)]
+        command += ["--out", str(draft / "analyses"), "--stages", str(plan / "stages.json"), "--diagnostics", "none"]
+        subprocess.run(command, check=True)
+
+
+def main(results: Path, out: Path) -> None:
+    """Every fault in the chosen runs of every target, and the summary."""
+    began = time.monotonic()
+    rows = tuple(read_records(results / "pipeline_info" / "plan" / "runs.jsonl", RunRow))
+    out.mkdir(parents=True, exist_ok=True)
+    outcomes = []
+    for target, runs in chosen(rows, results).items():
+        for fault in FAULTS:
+            folder = out / f"{target}-{fault}"
+            if not folder.is_dir():
+                analyse_with_fault(results, target, runs, fault, folder)
+            records = [AnalysisFolder(path).record for path in sorted((folder / "analyses").iterdir())]
+            outcomes += [replace(outcome_of(record), sampler=fault) for record in records]
+    today = datetime.date.today()
+    where = here_and_now(today, len(outcomes), (time.monotonic() - began + os.times().children_user) / 3600)
+    SUMMARIES.mkdir(exist_ok=True)
+    write_record(SUMMARIES / "faults.json", summarise("faults", outcomes, read_families(results), where))
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]).resolve(), Path(sys.argv[2]).resolve())

@@ -1,0 +1,88 @@
+"""A results folder of the pipeline as outcomes that the claims judge, with the design that each family has."""
+
+import csv
+from collections.abc import Iterator
+from dataclasses import dataclass
+from fractions import Fraction
+from pathlib import Path
+
+from judge import Outcome
+
+from lambda_hat_cli.artifacts.analysis import AnalysisFolder, AnalysisRecord
+from lambda_hat_cli.artifacts.store import read_record
+from lambda_hat_cli.artifacts.target import TargetRecord
+from lambda_hat_cli.experiment.schema import DeepLinearModel, MlpModel, PythonModel, TeacherData
+
+# What no sampler can do better at: it is known exactly, and is no error of the estimate of E[tK].
+NOT_CLAIMED = "finite t"
+
+
+@dataclass(frozen=True)
+class Family:
+    """What a table says of a target beside its name."""
+
+    design: str
+    n: int | None
+    d: int | None
+    seed: int | None
+
+
+def read_outcomes(results: Path) -> Iterator[Outcome]:
+    """Every run that was planned, in the order of results.csv; one that has no analysis has no verdict."""
+    with (results / "summary" / "results.csv").open(encoding="utf-8", newline="") as table:
+        for row in csv.DictReader(table):
+            folder = results / "runs" / row["folder"]
+            if (folder / "analysis.json").is_file():
+                yield outcome_of(AnalysisFolder(folder).record)
+            else:
+                yield missing(row["target"], row["sampler"])
+
+
+def outcome_of(record: AnalysisRecord) -> Outcome:
+    """What the claims need of one analysis.json."""
+    terms = [term.value for term in record.error_budget if not term.name.startswith(NOT_CLAIMED)]
+    limit = record.truth.coefficient
+    return Outcome(
+        target=record.target,
+        sampler=record.sampler,
+        verdict=record.verdict,
+        minimum=record.minimum,
+        llc=record.llc,
+        low=record.llc_low,
+        high=record.llc_high,
+        reference=record.finite_t.value,
+        reference_se=record.finite_t.se or 0.0,
+        limit=None if limit is None else float(Fraction(limit)),
+        tolerance=record.run.runs.tolerance,
+        claimed=sum(abs(value) for value in terms if value is not None) if terms else None,
+        gradients=sum(record.run.gradients.values()),
+    )
+
+
+def missing(target: str, sampler: str) -> Outcome:
+    """A planned run that failed, or was never made."""
+    return Outcome(target, sampler, None, None, None, None, None, None, 0.0, None, 0.0, None, None)
+
+
+def read_families(results: Path) -> dict[str, Family]:
+    """The design of every target that was built, by its name."""
+    records = (read_record(path, TargetRecord) for path in sorted(results.glob("targets/*/target.json")))
+    return {record.name: Family(design_of(record), record.n, record.d, record.seed) for record in records}
+
+
+def design_of(record: TargetRecord) -> str:
+    """Model, data and w* in a few words."""
+    model, data = record.spec.model, record.spec.data
+    if isinstance(model, PythonModel):
+        return f"{model.function}({', '.join(f'{key}={value}' for key, value in model.arguments.items())})"
+    words = [str(model.kind).replace("_", " ")]
+    if isinstance(model, MlpModel | DeepLinearModel):
+        words.append(str(list(model.widths)))
+    if isinstance(model, MlpModel):
+        words.append(model.activation)
+    if isinstance(data, TeacherData):
+        rank = "" if data.rank is None else f"rank {data.rank}, "
+        words.append(f"{rank}inputs {data.inputs.kind}, noise {data.noise.kind}, σ {data.noise.scale:g}")
+    if record.spec.train is not None:
+        words.append(f"trained {record.spec.train.steps} steps")
+    return " ".join(words)
