@@ -6,7 +6,7 @@ from abc import abstractmethod
 from collections import defaultdict
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 import equinox as eqx
 import numpy as np
@@ -16,6 +16,15 @@ from lambda_hat_cli.experiment.schema import SamplerSettings
 from lambda_hat_cli.posterior.local import LocalPosterior
 
 Stats = dict[str, Float[Array, ""]]
+
+
+class Place(NamedTuple):
+    """A point and what one gradient evaluation tells there: w, U(w), tK(w) and ∇U(w)."""
+
+    w: Float[Array, " d"]
+    potential: Float[Array, ""]
+    llc: Float[Array, ""]
+    gradient: Float[Array, " d"]
 
 
 @dataclass
@@ -49,6 +58,11 @@ class GradientLedger:
         """What remains of the budget, at least 0."""
         return max(0.0, self.limit - self.total)
 
+    def share(self, fraction: float) -> "Share":
+        """A bound at `fraction` of the gradients and of the seconds that are left."""
+        now = time.monotonic()
+        return Share(self, self.total + fraction * self.left, now + fraction * (self.deadline - now))
+
     def require(self, phase: str) -> None:
         """Go on with `phase` only while gradients and time are left.
 
@@ -61,6 +75,19 @@ class GradientLedger:
             )
         if time.monotonic() >= self.deadline:
             raise BudgetUsedUp(f"the budget of seconds was used up during {phase}: give runs.budget.seconds more")
+
+
+@dataclass(frozen=True)
+class Share:
+    """A part of what `ledger` had left: full-data gradient equivalents up to `limit`, time up to `deadline`."""
+
+    ledger: GradientLedger
+    limit: float
+    deadline: float
+
+    def holds(self, gradients: float) -> bool:
+        """Whether `gradients` more stay within the share."""
+        return self.ledger.total + gradients <= self.limit and time.monotonic() < self.deadline
 
 
 Say = Callable[[str], None]
@@ -124,6 +151,22 @@ class AbstractMarkovSampler(eqx.Module):
         evaluations in this draw), `virial` ((w−w*)·∇U/d), `distance_squared` (‖w−w*‖²). What a sampler does not
         measure is left out.
         """
+
+    def conclude(
+        self,
+        posterior: LocalPosterior,
+        warmed: WarmedUp,
+        states: PyTree,
+        stats: dict[str, np.ndarray],
+        ledger: GradientLedger,
+    ) -> dict[str, float | None]:
+        """What only the end of the recording can tell, for run.json's `tuned`; nothing unless a sampler says more.
+
+        `states` are the chains after the last draw, `stats` the recorded statistics, each (chains, draws); gradients
+        that it takes are booked in `ledger` as `sampling`.
+        """
+        del posterior, warmed, states, stats, ledger
+        return {}
 
     @abstractmethod
     def position(self, state: Any) -> Float[Array, " d"]:

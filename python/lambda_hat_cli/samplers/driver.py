@@ -34,7 +34,7 @@ CHECK_GROWTH = 1.2
 # Above this many multiply-adds a gradient, one chain after the other keeps the working set in the cache and wins.
 ONE_BY_ONE_WORK = 20_000
 
-_PHASES = {"warmup": 1, "sampling": 2}
+_PHASES = {"warmup": 1, "sampling": 2, "filling": 3}
 
 
 @dataclass
@@ -72,7 +72,7 @@ class MarkovRun:
 
 @partial(jax.jit, static_argnames=("phase", "chains"))
 def chain_keys(key: PRNGKeyArray, chains: int, phase: str = "sampling") -> PRNGKeyArray:
-    """One key for each chain of a phase ("warmup" or "sampling"), (chains,).
+    """One key for each chain of a phase ("warmup", "filling" or "sampling"), (chains,).
 
     A draw's key folds in the draw's number, so that no key depends on block sizes.
     """
@@ -228,9 +228,11 @@ def _record(
             ):
                 break
     stats = _joined(blocks) if blocks else {}
+    tuned = warmed.tuned
     if not stats:
         trace = empty_trace(runs.chains)
     else:
+        tuned = tuned | sampler.conclude(posterior, warmed, states, stats, ledger)
         recorded, rest = split_stats(stats, posterior)
         trace = Trace(
             draw_kind="markov",
@@ -240,7 +242,7 @@ def _record(
             warmup_sample_stats=warmed.stats,
             positions=np.concatenate(positions, axis=1) if positions else None,
         )
-    return MarkovRun(trace, warmed.tuned, warmed.biased, status, reason)
+    return MarkovRun(trace, tuned, warmed.biased, status, reason)
 
 
 def _next_check(draws: int) -> int:

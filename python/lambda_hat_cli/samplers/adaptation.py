@@ -1,0 +1,168 @@
+"""Tunes the step size that Metropolis-adjusted chains share, by dual averaging of their pooled acceptance."""
+
+from typing import NamedTuple
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import lax
+from jaxtyping import Array, Float, Int, PRNGKeyArray, PyTree
+
+from lambda_hat_cli.posterior.local import LocalPosterior
+from lambda_hat_cli.samplers.base import AbstractMarkovSampler, GradientLedger, Stats
+from lambda_hat_cli.samplers.driver import host_stats, over_chains
+
+BLOCK = 25
+
+# Dual averaging (Hoffman and Gelman 2014, section 3.2): γ, t0, κ.
+SHRINKAGE, STABILISATION, FORGETTING = 0.05, 10.0, 0.75
+
+BEFORE, SEARCH, ADAPT, RESTART, SETTLE, SKIP = range(6)
+"""Stages: search by doubling; dual averaging from the step so far; the same from a third of it; the step frozen."""
+
+
+class StepSize(NamedTuple):
+    """What chains with a Metropolis test share: the step size before jitter."""
+
+    step_size: Float[Array, ""]
+
+
+class Adaptation(NamedTuple):
+    """Step-size adaptation pooled over the chains, all scalars.
+
+    Attributes:
+        stage: the stage of the latest iteration. iterations: how many since the stage began.
+        log_step, log_mean: log of the step in use and of its weighted average.
+        anchor: where dual averaging shrinks log_step to. error: its running mean of target − acceptance.
+    """
+
+    stage: Int[Array, ""]
+    iterations: Float[Array, ""]
+    log_step: Float[Array, ""]
+    log_mean: Float[Array, ""]
+    anchor: Float[Array, ""]
+    error: Float[Array, ""]
+
+
+class Kernel(eqx.Module):
+    """A Metropolis-adjusted sampler and the mean acceptance that its step is tuned to."""
+
+    sampler: AbstractMarkovSampler
+    target_acceptance: float = eqx.field(static=True)
+
+
+def adapt(
+    kernel: Kernel,
+    posterior: LocalPosterior,
+    states: PyTree,
+    keys: PRNGKeyArray,
+    first_draw: int,
+    stages: Int[np.ndarray, " draws"],
+    step_size: float,
+    ledger: GradientLedger,
+) -> tuple[PyTree, float, dict[str, np.ndarray]]:
+    """Draw through `stages`, adapting one step size, `step_size` at first, by the mean acceptance of all chains.
+
+    Args:
+        kernel: its sampler's parameters are a StepSize.
+        keys: one a chain; a draw's key folds in its number, counted from `first_draw`.
+
+    Returns:
+        The states, the frozen step size and every draw's statistics as (chains, draws).
+
+    Raises:
+        BudgetUsedUp: when `ledger` has nothing left.
+    """
+    dtype = posterior.w_star.dtype
+    zero, log_step = jnp.asarray(np.zeros((), dtype)), jnp.asarray(np.log(step_size), dtype)
+    adaptation = Adaptation(jnp.asarray(BEFORE), zero, log_step, log_step, zero, zero)
+    blocks = []
+    for start in range(0, len(stages), BLOCK):
+        ledger.require("warm-up")
+        block = stages[start : start + BLOCK]
+        padded = np.concatenate([block, np.full(BLOCK - len(block), SKIP)])
+        states, adaptation, stats = _adapt_block(
+            kernel, posterior, states, adaptation, keys, np.asarray(first_draw + start), padded
+        )
+        blocks.append({name: values[:, : len(block)] for name, values in host_stats(stats).items()})
+        ledger.add("warmup", int(blocks[-1]["evaluations"].sum()))
+    joined = {name: np.concatenate([block[name] for block in blocks], axis=1) for name in blocks[0]}
+    return states, float(np.exp(adaptation.log_mean)), joined
+
+
+@jax.jit
+def _adapt_block(
+    kernel: Kernel,
+    posterior: LocalPosterior,
+    states: PyTree,
+    adaptation: Adaptation,
+    keys: PRNGKeyArray,
+    first_draw: Int[Array, ""],
+    stages: Int[Array, " draws"],
+) -> tuple[PyTree, Adaptation, Stats]:
+    """Iterations of all chains; stage SKIP pads a block and does nothing, so that one program serves every block."""
+
+    def iteration(
+        carry: tuple[PyTree, Adaptation], now: tuple[Int[Array, ""], Int[Array, ""]]
+    ) -> tuple[tuple[PyTree, Adaptation], Stats]:
+        number, stage = now
+
+        def draw(states: PyTree, adaptation: Adaptation) -> tuple[PyTree, Adaptation, Stats]:
+            adaptation = _enter_stage(adaptation, stage)
+            step_size = jnp.exp(jnp.where(stage >= SETTLE, adaptation.log_mean, adaptation.log_step))
+
+            def chain(state: PyTree, key: PRNGKeyArray) -> tuple[PyTree, Stats]:
+                return kernel.sampler.step(posterior, StepSize(step_size), state, jax.random.fold_in(key, number))
+
+            states, stats = over_chains(posterior)(chain)(states, keys)
+            acceptance = jnp.mean(stats["acceptance_rate"])
+            return states, _learn(adaptation, acceptance, kernel.target_acceptance), stats
+
+        def skip(states: PyTree, adaptation: Adaptation) -> tuple[PyTree, Adaptation, Stats]:
+            shapes = jax.eval_shape(draw, states, adaptation)[2]
+            return states, adaptation, jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), shapes)
+
+        states, adaptation, stats = lax.cond(stage == SKIP, skip, draw, *carry)
+        return (states, adaptation), stats
+
+    numbers = first_draw + jnp.arange(stages.shape[0])
+    (states, adaptation), stats = lax.scan(iteration, (states, adaptation), (numbers, stages))
+    return states, adaptation, jax.tree.map(lambda leaf: leaf.T, stats)
+
+
+def _enter_stage(adaptation: Adaptation, stage: Int[Array, ""]) -> Adaptation:
+    """Reset the averages when `stage` begins."""
+    begins = (stage != adaptation.stage) & (stage < SETTLE)
+    step = jnp.where(stage == RESTART, adaptation.log_mean - jnp.log(3.0), adaptation.log_step)
+    # Dual averaging shrinks towards a longer step, for a short trajectory wastes gradients: 2 times instead of the
+    # usual 10, for the start is already near.
+    fresh = Adaptation(
+        stage=stage,
+        iterations=jnp.zeros_like(adaptation.iterations),
+        log_step=step.astype(adaptation.log_step.dtype),
+        log_mean=step.astype(adaptation.log_step.dtype),
+        anchor=(step + jnp.log(2.0)).astype(adaptation.log_step.dtype),
+        error=jnp.zeros_like(adaptation.error),
+    )
+    return jax.tree.map(lambda new, old: jnp.where(begins, new, old), fresh, adaptation._replace(stage=stage))
+
+
+def _learn(adaptation: Adaptation, acceptance: Float[Array, ""], target: float) -> Adaptation:
+    """One update of the step: doubling or halving while searching, dual averaging after, nothing once settled."""
+    shortfall = target - acceptance
+    iterations = adaptation.iterations + 1.0
+    search = adaptation.log_step + jnp.log(2.0) * jnp.where(
+        shortfall < 0, -shortfall / (1.0 - target), -shortfall / target
+    )
+    weight = 1.0 / (iterations + STABILISATION)
+    error = (1.0 - weight) * adaptation.error + weight * shortfall
+    averaged = adaptation.anchor - jnp.sqrt(iterations) / SHRINKAGE * error
+    blend = iterations**-FORGETTING
+    searching = adaptation.stage == SEARCH
+    log_step = jnp.where(searching, search, averaged)
+    log_mean = jnp.where(searching, search, blend * averaged + (1.0 - blend) * adaptation.log_mean)
+    learned = Adaptation(adaptation.stage, iterations, log_step, log_mean, adaptation.anchor, error)
+    return jax.tree.map(
+        lambda new, old: jnp.where(adaptation.stage >= SETTLE, old, new.astype(old.dtype)), learned, adaptation
+    )
