@@ -337,19 +337,27 @@ class HmcSettings(Strict):
 
 
 class MclmcSettings(Strict):
-    """Unadjusted microcanonical Langevin, leapfrog, warm-started by HMC away from w*.
+    """Microcanonical Langevin, leapfrog, warm-started by HMC away from w*; `adjusted` by a Metropolis test or not.
 
-    `energy_error` is the energy-error variance per dimension that the step size is tuned to;
+    Without the test `energy_error` is the energy-error variance per dimension that the step size is tuned to;
     `decoherence_steps` the momentum decoherence length in steps while recording; `draw_steps` the integrator
     steps averaged into one recorded draw, beside twice as many of half the size.
     """
 
     kind: Literal["mclmc"]
     precision: Precision = "float64"
+    adjusted: bool = False
     energy_error: Positive = 1e-4
     decoherence_steps: Positive = 30.0
     draw_steps: Count = 10
     warmup: Annotated[int, Field(ge=20)] = 60
+
+    @model_validator(mode="after")
+    def _only_unadjusted(self) -> Self:
+        for name in ("energy_error", "decoherence_steps", "draw_steps") if self.adjusted else ():
+            if getattr(self, name) != type(self).model_fields[name].default:
+                raise ValueError(f"{name} is for adjusted: false, a Metropolis test leaves it nothing to do: drop it")
+        return self
 
 
 class SgldSettings(Strict):
