@@ -21,6 +21,7 @@ from lambda_hat_cli.errors import UserError
 from lambda_hat_cli.experiment.rows import RunRow
 from lambda_hat_cli.experiment.schema import HmcSettings, MclmcSettings, Precision, ViSettings
 from lambda_hat_cli.posterior.local import LocalPosterior, local_posterior, resolve_inverse_temperature
+from lambda_hat_cli.samplers.adjusted import AdjustedMclmcSampler
 from lambda_hat_cli.samplers.base import AbstractMarkovSampler, GradientLedger, Say
 from lambda_hat_cli.samplers.descent import descend
 from lambda_hat_cli.samplers.driver import MarkovRun, Stopwatch, run_markov
@@ -108,7 +109,7 @@ def _draw(
     if isinstance(row.settings, HmcSettings):
         sampler = HmcSampler(row.settings)
     elif isinstance(row.settings, MclmcSettings):
-        sampler = MclmcSampler(row.settings)
+        sampler = AdjustedMclmcSampler(row.settings) if row.settings.adjusted else MclmcSampler(row.settings)
     else:
         sampler = SgldSampler(row.settings)
     delta = 0.0 if descent is None else descent.delta
