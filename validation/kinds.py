@@ -30,7 +30,7 @@ SAMPLERS = {
     "vi-mean-field": "a mean-field Gaussian on a rotated quadratic of condition 100 and more",
 }
 
-# By the fault that faults.py puts into finished runs.
+# By the fault that trace_faults.py puts into finished runs.
 FAULTS = {
     "stuck-chain": "one chain stands still at its first draw",
     "stuck-chains": "four chains stand still, each at its first draw",

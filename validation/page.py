@@ -430,7 +430,7 @@ def _broken(summaries: dict[str, Summary]) -> list[str]:
         "median error",
     )
     note = (
-        "Broken by construction: each must end other than both `reliable` and `at_minimum`. The error is that of the runs "
+        "Each must end other than both `reliable` and `at_minimum`. The error is that of the runs "
         "that give a number, against the value that a perfect sampler returns on the target, where that is known."
     )
     designs = [line for name in BROKEN if name in summaries for line in _designs(summaries[name])]

@@ -1,6 +1,6 @@
 """Finished runs with a fault put into their traces, judged by the analyze command itself.
 
-    python validation/faults.py RESULTS OUT
+    python validation/trace_faults.py RESULTS OUT
 
 takes runs of the experiment in RESULTS, writes each with every fault of kinds.FAULTS under OUT and analyses them; what
 is there already is left as it is. The summary goes to validation/summaries/faults.json.

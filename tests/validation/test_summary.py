@@ -1,0 +1,90 @@
+"""From outcomes to the committed summary and the page; and the faults that are put into traces."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from judge import Outcome
+from kinds import FAULTS
+from outcomes import Family, missing
+from page import claims, page
+from summary import Provenance, Summary, duration, summarise
+from trace_faults import EVERY, SCALED, with_fault
+
+from lambda_hat_cli.artifacts.store import read_record, write_record
+from synthetic_runs import autoregressive, markov_trace
+
+HERE = Provenance(date="2026-01-01", commit="abc", machine="a machine", cores=2, tasks=3, cpu_hours=0.5)
+GOOD = Outcome(
+    target="bowl",
+    sampler="hmc",
+    verdict="reliable",
+    minimum="at_minimum",
+    llc=10.0,
+    low=9.6,
+    high=10.4,
+    reference=10.0,
+    reference_se=0.0,
+    limit=10.5,
+    tolerance=0.05,
+    claimed=0.5,
+    gradients=1e4,
+)
+FAMILIES = {"bowl": Family("quadratic", 1000, 20, 0)}
+
+
+def summary(name: str, outcomes: list[Outcome]) -> Summary:
+    return summarise(name, outcomes, FAMILIES, HERE)
+
+
+def test_a_summary_survives_its_file(tmp_path: Path) -> None:
+    found = summary("oracles", [GOOD, replace(GOOD, llc=10.1), missing("bowl", "hmc")])
+    write_record(tmp_path / "oracles.json", found)
+    assert read_record(tmp_path / "oracles.json", Summary) == found
+    (group,) = found.groups
+    assert group.verdicts == {"reliable": 2, "uncertain": 0, "invalid": 0, "failed": 1}
+    assert group.mean is not None
+    assert group.mean.error == pytest.approx(0.005)
+
+
+def test_claims_say_what_holds_what_fails_and_what_was_not_run() -> None:
+    off = replace(GOOD, target="dish", llc=11.0)
+    summaries = {
+        "oracles": summary("oracles", [GOOD] * 20 + [off] * 20),
+        "broken-targets": summary("broken-targets", [replace(GOOD, target="displaced-1-nat")] * 3),
+    }
+    found = {claim.what: claim for claim in claims(summaries)}
+    mean = found["hmc: mean over seeds, every family"]
+    assert (mean.holds, mean.found) == (False, "1 of 2 families (not: dish)")
+    assert found["broken runs: not both reliable and at_minimum"].found.startswith("0 %")
+    assert found["hmc: order of deep linear nets whose intervals do not overlap"].holds is None
+    text = page(summaries, ["## Another section"])
+    assert "hmc on dish: the mean of 20 runs is off by 10 % (1 % allowed)" in text
+    assert "kind displaced: 3 of 3 accepted" in text
+    assert "`make validate ONLY=pairs` | – | not run" in text
+    assert text.endswith("## Another section\n")
+
+
+def test_nextflows_durations() -> None:
+    assert (duration("1m 12s"), duration("350ms"), duration("1h 2s"), duration("-")) == pytest.approx((72, 0.35, 3602, 0))
+
+
+def test_every_fault_is_put_where_it_says() -> None:
+    trace = markov_trace(autoregressive(8, 100, 0.5, 10, 3, 0))
+    before = trace.posterior["llc"]
+    assert set(EVERY) | set(SCALED) == set(FAULTS)
+    after = {fault: with_fault(trace, fault).posterior["llc"] for fault in FAULTS}
+    assert np.all(after["stuck-chain"][0] == before[0, 0])
+    assert np.array_equal(after["stuck-chain"][1:], before[1:])
+    assert np.all(after["stuck-chains"][:4] == before[:4, :1])
+    assert np.array_equal(after["half-stuck-chain"][0, :51], before[0, :51])
+    assert np.all(after["half-stuck-chain"][0, 50:] == before[0, 50])
+    assert np.array_equal(after["copied-chain"], np.tile(before[0], (8, 1)))
+    assert np.allclose(after["drift"][:, 0], 0.75 * before[:, 0])
+    assert np.array_equal(after["drift"][:, -1], before[:, -1])
+    assert np.isnan(after["not-finite"]).sum() == 5
+    assert np.allclose(after["shifted-chain"][0], 1.5 * before[0])
+    assert np.allclose(after["chain-at-w-star"][0], 1e-3 * before[0])
+    energy = with_fault(trace, "stuck-chain").sample_stats["energy"]
+    assert np.all(energy[0] == energy[0, 0])
