@@ -6,7 +6,7 @@ from abc import abstractmethod
 from collections import defaultdict
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import equinox as eqx
 import numpy as np
@@ -122,14 +122,47 @@ class WarmedUp:
     stats: dict[str, np.ndarray]
 
 
+@dataclass(frozen=True)
+class SoFar:
+    """What the driver knows of the recording when it asks for a review.
+
+    Attributes:
+        may_restart: whether the budget holds as many draws again as were recorded.
+        coarse: whether the step's own error is known to take more than half of the tolerance.
+        ledger: books what the review spends.
+    """
+
+    may_restart: bool
+    coarse: bool
+    ledger: GradientLedger
+
+
+@dataclass(frozen=True)
+class Review:
+    """How to go on recording.
+
+    Attributes:
+        parameters, tuned: as in WarmedUp, from here on.
+        restart: whether everything recorded so far becomes warm-up, because it was drawn with parameters that did not
+            fit.
+    """
+
+    parameters: PyTree
+    tuned: dict[str, float | None]
+    restart: bool
+
+
 class AbstractMarkovSampler(eqx.Module):
     """A sampler whose draws form Markov chains. Concrete samplers are final.
 
     Attributes:
         settings: the run's settings of this sampler, static.
+        settling_share: the part of all draws, warm-up's included, that is warm-up at least: the longer a run, the
+            more of its beginning is left out. 0 for samplers whose warm-up is judged by itself.
     """
 
     settings: eqx.AbstractVar[SamplerSettings]
+    settling_share: ClassVar[float] = 0.0
 
     @abstractmethod
     def warm_up(
@@ -167,6 +200,17 @@ class AbstractMarkovSampler(eqx.Module):
         """
         del posterior, warmed, states, stats, ledger
         return {}
+
+    def review(
+        self, posterior: LocalPosterior, warmed: WarmedUp, states: PyTree, key: PRNGKeyArray, found: SoFar
+    ) -> Review | None:
+        """A look at the chains while recording: whether the parameters still fit where the chains have come.
+
+        The driver asks each time that the draws have doubled and before it stops; `states` are the chains' now. None
+        is nothing to change. What it spends is booked in `found.ledger`.
+        """
+        del posterior, warmed, states, key, found
+        return None
 
     @abstractmethod
     def position(self, state: Any) -> Float[Array, " d"]:

@@ -4,7 +4,7 @@ import math
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
 
@@ -16,7 +16,8 @@ from jaxtyping import Array, Int, PRNGKeyArray, PyTree
 
 from lambda_hat_cli.artifacts.run import RunStatus, Trace
 from lambda_hat_cli.estimate.bias import discretisation_bias
-from lambda_hat_cli.estimate.interval import Estimate, UnusableTrace, estimate_markov, may_stop
+from lambda_hat_cli.estimate.interval import WIDTH, Estimate, UnusableTrace, estimate_markov, may_stop
+from lambda_hat_cli.estimate.verdict import virial_mean
 from lambda_hat_cli.experiment.schema import RunSettings, SamplerSettings
 from lambda_hat_cli.posterior.local import LocalPosterior
 from lambda_hat_cli.samplers.base import (
@@ -25,8 +26,10 @@ from lambda_hat_cli.samplers.base import (
     GradientLedger,
     SamplerDiverged,
     Say,
+    SoFar,
     WarmedUp,
 )
+from lambda_hat_cli.samplers.recording import Recording
 
 BLOCK_DRAWS = 25
 FIRST_CHECK_DRAWS = 50
@@ -187,91 +190,140 @@ def _record(
     say: Say,
 ) -> MarkovRun:
     keys = chain_keys(key, runs.chains)
-    states, blocks, positions = warmed.states, [], []
-    draws, next_check = 0, FIRST_CHECK_DRAWS
+    states, recording = warmed.states, Recording()
+    next_check, next_review = FIRST_CHECK_DRAWS, FIRST_CHECK_DRAWS
     start, gradients_before = time.monotonic(), ledger.total
     status: RunStatus = "completed"
     reason = None
     while True:
         try:
-            ledger.require(f"sampling after {draws} draws a chain")
+            ledger.require(f"sampling after {recording.draws} draws a chain")
         except BudgetUsedUp as end:
             status, reason = "budget_exhausted", str(end)
             break
-        states, stats, block_positions = advance(
-            sampler, posterior, warmed.parameters, states, keys, np.asarray(draws), BLOCK_DRAWS, runs.save_positions
+        states, stats, positions = advance(
+            sampler,
+            posterior,
+            warmed.parameters,
+            states,
+            keys,
+            np.asarray(recording.draws),
+            BLOCK_DRAWS,
+            runs.save_positions,
         )
         block = host_stats(stats)
-        blocks.append(block)
-        if block_positions is not None:
-            positions.append(np.asarray(block_positions))
-        draws += BLOCK_DRAWS
+        recording.add(block, None if positions is None else np.asarray(positions))
         evaluations, gradients = int(block["evaluations"].sum()), float(block["gradients"].sum())
         ledger.add("sampling", evaluations, gradients / evaluations)
         if not np.isfinite(block["llc"]).all():
-            status, reason = "diverged", f"tK was not finite within the first {draws} draws a chain"
+            status, reason = "diverged", f"tK was not finite within the first {recording.draws} draws a chain"
             break
-        if draws >= next_check:
-            next_check = _next_check(draws)
-            spent = ledger.total - gradients_before
-            if _checked(
-                sampler.settings,
-                warmed,
-                _joined(blocks),
-                draws,
-                runs,
-                delta,
-                spent,
-                time.monotonic() - start,
-                ledger,
-                say,
-            ):
-                break
-    stats = _joined(blocks) if blocks else {}
-    tuned = warmed.tuned
-    if not stats:
-        trace = empty_trace(runs.chains)
-    else:
-        tuned = tuned | sampler.conclude(posterior, warmed, states, stats, ledger)
-        recorded, rest = split_stats(stats, posterior)
-        trace = Trace(
-            draw_kind="markov",
-            posterior=recorded,
-            sample_stats=rest,
-            warmup_posterior=warmed.posterior,
-            warmup_sample_stats=warmed.stats,
-            positions=np.concatenate(positions, axis=1) if positions else None,
+        if recording.draws < next_check:
+            continue
+        next_check = _next_check(recording.draws)
+        recording.leave_out(_settling(sampler.settling_share, warmed, recording.draws))
+        spent = ledger.total - gradients_before
+        checked = _checked(
+            sampler.settings, warmed, recording.kept(), runs, delta, spent, time.monotonic() - start, ledger, say
         )
-    return MarkovRun(trace, tuned, warmed.biased, status, reason)
+        if checked.stop or recording.draws >= next_review:
+            next_review = 2 * recording.draws
+            warmed, restart = _reviewed(sampler, posterior, warmed, states, keys, recording, checked.coarse, ledger)
+            if restart:
+                say(f"{recording.draws} draws become warm-up: the step no longer fitted")
+                recording.leave_out(recording.draws)
+                next_check = recording.draws + FIRST_CHECK_DRAWS
+            elif checked.stop:
+                break
+    tuned = warmed.tuned
+    if recording.draws > recording.first:
+        tuned = tuned | sampler.conclude(posterior, warmed, states, recording.kept(), ledger)
+    return MarkovRun(_trace(posterior, warmed, recording, runs.chains), tuned, warmed.biased, status, reason)
+
+
+def _trace(posterior: LocalPosterior, warmed: WarmedUp, recording: Recording, chains: int) -> Trace:
+    """The trace of the draws that count; those that do not follow the warm-up's."""
+    if recording.draws == recording.first:
+        return empty_trace(chains)
+    recorded, rest = split_stats(recording.kept(), posterior)
+    left_out = recording.left_out()
+    return Trace(
+        draw_kind="markov",
+        posterior=recorded,
+        sample_stats=rest,
+        warmup_posterior=_followed(warmed.posterior, left_out),
+        warmup_sample_stats=_followed(warmed.stats, left_out),
+        positions=recording.positions(),
+    )
+
+
+def _followed(warmup: dict[str, np.ndarray], later: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """What warm-up recorded, followed by the same of later draws."""
+    return {
+        name: np.concatenate([values, later[name]], axis=1) if name in later else values
+        for name, values in warmup.items()
+    }
+
+
+def _settling(share: float, warmed: WarmedUp, draws: int) -> int:
+    """The first of `draws` draws that counts where `share` of all, warm-up's included, may not."""
+    before = warmed.posterior["llc"].shape[1]
+    return max(0, math.ceil(share * (before + draws)) - before)
+
+
+def _reviewed(
+    sampler: AbstractMarkovSampler,
+    posterior: LocalPosterior,
+    warmed: WarmedUp,
+    states: PyTree,
+    keys: PRNGKeyArray,
+    recording: Recording,
+    coarse: bool,
+    ledger: GradientLedger,
+) -> tuple[WarmedUp, bool]:
+    """The sampler's review taken over, and whether recording starts again."""
+    kept = recording.kept()
+    spent = float(kept["gradients"].sum()) if kept else 0.0
+    found = SoFar(may_restart=0 < spent <= ledger.left, coarse=coarse, ledger=ledger)
+    # Draws fold numbers counted up from 0 into the same keys.
+    key = jax.random.fold_in(keys[0], np.uint32(0xFFFFFFFF - recording.draws))
+    review = sampler.review(posterior, warmed, states, key, found)
+    if review is None:
+        return warmed, False
+    return replace(warmed, parameters=review.parameters, tuned=review.tuned), review.restart
 
 
 def _next_check(draws: int) -> int:
     return BLOCK_DRAWS * math.ceil(draws * CHECK_GROWTH / BLOCK_DRAWS)
 
 
-def _joined(blocks: list[dict[str, np.ndarray]]) -> dict[str, np.ndarray]:
-    return {name: np.concatenate([block[name] for block in blocks], axis=1) for name in blocks[0]}
+@dataclass(frozen=True)
+class _Checked:
+    """Whether the run may stop, and whether its step's own error is known to take over half of the tolerance."""
+
+    stop: bool
+    coarse: bool
 
 
 def _checked(
     settings: SamplerSettings,
     warmed: WarmedUp,
     stats: dict[str, np.ndarray],
-    draws: int,
     runs: RunSettings,
     delta: float,
     gradients: float,
     seconds: float,
     ledger: GradientLedger,
     say: Say,
-) -> bool:
-    """Say how far the run is; whether it may stop."""
+) -> _Checked:
+    """Say how far the run is, and judge it."""
+    draws = stats["llc"].shape[1]
     bias = discretisation_bias(settings, warmed.tuned, stats, stats["llc"])
     try:
         estimate = estimate_markov(stats["llc"], bias.value or 0.0)
     except UnusableTrace as trouble:
         say(f"{draws} draws: {trouble}")
-        return False
+        return _Checked(stop=False, coarse=False)
     scale = estimate.llc + delta
     rate = gradients / seconds
     left = _seconds_left(estimate, runs.tolerance * scale, seconds, ledger, rate)
@@ -279,7 +331,21 @@ def _checked(
         f"{draws} draws × {runs.chains} chains: λ̂ {estimate.llc:.4g} ± {estimate.half_width:.2g}, "
         f"R-hat {estimate.rhat:.3f}, ESS {estimate.ess_mean:.0f}, {rate:,.0f} gradients/s, ≤ {left:.0f} s left"
     )
-    return may_stop(estimate, runs.tolerance, scale)
+    coarse = bias.value is not None and bias.value - WIDTH * bias.se > 0.5 * runs.tolerance * scale > 0
+    stop = may_stop(estimate, runs.tolerance, scale) and _in_equilibrium(stats, runs.tolerance)
+    return _Checked(stop, coarse)
+
+
+def _in_equilibrium(stats: dict[str, np.ndarray], tolerance: float) -> bool:
+    """Whether the virial is 1 within the tolerance and known that well, as unadjusted chains must show.
+
+    On a quadratic its distance from 1 is tK's own relative error; it also sees the directions that tK does not show.
+    Chains that measure their step's error at half the step are the unadjusted ones.
+    """
+    if "llc_half_step" not in stats:
+        return True
+    mean, se = virial_mean(stats["virial"])
+    return abs(mean - 1.0) <= tolerance and se <= tolerance
 
 
 def _seconds_left(estimate: Estimate, wanted: float, seconds: float, ledger: GradientLedger, rate: float) -> float:

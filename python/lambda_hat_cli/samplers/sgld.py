@@ -1,7 +1,7 @@
 """Stochastic-gradient Langevin dynamics with an automatic step and a measurement of its own discretisation bias."""
 
 import math
-from typing import Any
+from typing import Any, ClassVar
 
 import equinox as eqx
 import jax
@@ -11,7 +11,16 @@ from jaxtyping import Array, Float, PRNGKeyArray, PyTree
 
 from lambda_hat_cli.experiment.schema import SgldSettings
 from lambda_hat_cli.posterior.local import LocalPosterior
-from lambda_hat_cli.samplers.base import AbstractMarkovSampler, GradientLedger, SamplerDiverged, Say, Stats, WarmedUp
+from lambda_hat_cli.samplers.base import (
+    AbstractMarkovSampler,
+    GradientLedger,
+    Review,
+    SamplerDiverged,
+    Say,
+    SoFar,
+    Stats,
+    WarmedUp,
+)
 from lambda_hat_cli.samplers.driver import over_chains
 from lambda_hat_cli.samplers.sgld_curvature import EQUIVALENTS, largest_curvature
 from lambda_hat_cli.samplers.sgld_steps import (
@@ -29,7 +38,9 @@ from lambda_hat_cli.samplers.sgld_steps import (
 COURANT = 0.5
 """Step size times largest curvature: the largest at which every measured problem kept its bias under .5 %."""
 STALE = 1.2
-"""A step is made smaller when the curvature grew by more than this factor, so that ε·a stays at most .6."""
+"""In warm-up a step is made smaller when ε·a is above .5 by this factor, so that it stays at most .6."""
+GROWTH = 1.1
+"""A recording is given to warm-up when the curvature grew by more than this factor since it began."""
 FAR = 50.0
 """A chain with tK > 50·d has left: at equilibrium tK is at most about d/2."""
 RESTARTS = 12
@@ -66,6 +77,7 @@ class SgldSampler(AbstractMarkovSampler):
     """
 
     settings: SgldSettings = eqx.field(static=True)
+    settling_share: ClassVar[float] = 1 / 3
 
     def warm_up(
         self, posterior: LocalPosterior, key: PRNGKeyArray, chains: int, ledger: GradientLedger, say: Say
@@ -94,6 +106,33 @@ class SgldSampler(AbstractMarkovSampler):
             "llc": llc,
             "llc_half_step": seen_half.llc,
         }
+
+    def review(
+        self, posterior: LocalPosterior, warmed: WarmedUp, states: PyTree, key: PRNGKeyArray, found: SoFar
+    ) -> Review | None:
+        """Estimate the curvature where the chains are now; start again with a smaller step where it grew.
+
+        The curvature is the largest ever seen: a step must fit every place that the chains visit. A step whose
+        measured effect is coarse is halved in the same way. Without the budget to start again, or with a step given by
+        hand, the growth is only told. Nothing is done for moving forms.
+        """
+        cost = warmed.posterior["llc"].shape[0] * EQUIVALENTS
+        if self.settings.moving or found.ledger.left < cost:
+            return None
+        found.ledger.add("curvature", cost)
+        parameters, known = warmed.parameters, warmed.tuned
+        here = float(largest_curvature(posterior, states.w_half, parameters.scale, key))
+        before = known["curvature"] or 0.0
+        largest = max(before, here) if math.isfinite(here) else math.inf
+        growth = largest * (known["curvature_growth"] or 1.0) / before if before > 0 else math.inf
+        step_size = float(parameters.step_size)
+        restart = self.settings.step_size == "auto" and found.may_restart and (found.coarse or growth > GROWTH)
+        if restart and math.isfinite(largest):
+            step_size = min(0.5 * step_size if found.coarse else step_size, COURANT / largest)
+            parameters = StepParameters(jnp.asarray(step_size, posterior.w_star.dtype), parameters.scale)
+            growth = 1.0
+        tuned = known | _fit(step_size, largest, growth)
+        return Review(parameters, tuned, restart)
 
     def position(self, state: Any) -> Float[Array, " d"]:
         """The w of the level ε/2 (of the only level for moving forms)."""
@@ -131,6 +170,16 @@ class SgldSampler(AbstractMarkovSampler):
 def extrapolation(batch_size: int | None) -> float:
     """The factor before D = K₁ − K₀: the leading error is O(ε²) with the full batch, O(ε) with mini-batches."""
     return 1 / 3 if batch_size is None else 1.0
+
+
+def _fit(step_size: float, curvature: float, growth: float | None) -> dict[str, float | None]:
+    """How the step fits the curvature, for run.json: ε, the largest a seen, ε·a, a's growth since recording began."""
+    return {
+        "step_size": step_size,
+        "curvature": curvature if math.isfinite(curvature) else None,
+        "step_times_curvature": step_size * curvature if math.isfinite(curvature) else None,
+        "curvature_growth": growth if growth is not None and math.isfinite(growth) else None,
+    }
 
 
 def moving_rule(settings: SgldSettings) -> MovingRule:
@@ -177,7 +226,7 @@ class _WarmUp:
         self.sampler, self.settings = sampler, sampler.settings
         self.posterior, self.chains, self.ledger, self.say = posterior, chains, ledger, say
         self.dtype = posterior.w_star.dtype
-        self.curvature, self.growth = math.nan, math.nan
+        self.curvature = math.nan
         self.step_limit = math.inf
         self.restarts = 0
         equivalents, self.evaluations = sampler.cost(posterior, levels=1)
@@ -258,9 +307,7 @@ class _WarmUp:
             states=states if settings.moving else LangevinState(states, states),
             parameters=parameters,
             tuned={
-                "step_size": float(parameters.step_size),
-                "curvature": self.curvature if math.isfinite(self.curvature) else None,
-                "curvature_growth": self.growth if math.isfinite(self.growth) else None,
+                **_fit(float(parameters.step_size), self.curvature, None),
                 "extrapolation": None if settings.moving else extrapolation(self.sampler.batch_size(self.posterior)),
                 "scale_least": float(jnp.min(parameters.scale)),
                 "scale_largest": float(jnp.max(parameters.scale)),
@@ -282,9 +329,7 @@ class _WarmUp:
         """The next stage's step size: the curvature only grows while the scale stays, and follows a moving scale."""
         moving = isinstance(states, MovingState)
         found = self._largest_curvature(states.w if moving else states, scale, key)
-        before = self.curvature
-        self.curvature = found if moving else max(before, found)
-        self.growth = self.curvature / before if before > 0 else math.inf
+        self.curvature = found if moving else max(self.curvature, found)
         wanted = self._step_size(self.curvature)
         return wanted if moving or step_size > STALE * wanted else step_size
 
