@@ -1,6 +1,7 @@
 // One experiment file in; estimates of the local learning coefficient, pictures and a report out.
-// PLAN -> BUILD_TARGET (each target) -> SAMPLE_FLOAT64 | SAMPLE_FLOAT32 (each run) -> ANALYZE (each run) -> REPORT
-// Channels carry ids, rows of the plan and paths. A row's names are in no cache entry before ANALYZE (lib/Row.groovy).
+// PLAN -> BUILD_TARGET (each target) -> SAMPLE_FLOAT64 | SAMPLE_FLOAT32 (each pack of runs) -> ANALYZE (each pack) -> REPORT
+// Channels carry ids, rows of the plan, alone or in packs, and paths. A row's names are in no cache entry before ANALYZE
+// (lib/Row.groovy).
 
 include { PLAN } from './modules/local/plan/main.nf'
 include { BUILD_TARGET } from './modules/local/build_target/main.nf'
@@ -17,14 +18,14 @@ workflow ESTIMATE {
     take:
     experiment // absolute path, as text
     changes // 'key=value; key=value'
-    diagnostics // light or full
+    diagnostics // none, light or full
     environments // [analyze: id, build: id, sample: id]
 
     main:
     PLAN(experiment, changes, environments.analyze)
     def plan = PLAN.out.plan
     def targets = plan.flatMap { folder -> Row.read(folder.resolve('targets.jsonl')) }
-    def runs = plan.flatMap { folder -> Row.read(folder.resolve('runs.jsonl')) }
+    def packs = plan.flatMap { folder -> Pack.read(folder.resolve('runs.jsonl')) }
 
     // [target id, row, files of the user]
     def to_build = targets.combine(plan).map { row, folder ->
@@ -32,25 +33,25 @@ workflow ESTIMATE {
     }
     BUILD_TARGET(to_build, environments.build)
 
-    // [run id, row, target folder]
-    def to_sample = runs
-        .map { row -> [row.targetId, row] }
+    // [pack id, pack, target folder]
+    def to_sample = packs
+        .map { pack -> [pack.targetId, pack] }
         .combine(BUILD_TARGET.out.target, by: 0)
-        .map { _target_id, row, target -> [row.id, row.sized(target), target] }
-    SAMPLE_FLOAT64(to_sample.filter { _id, row, _target -> row.precision == 'float64' }, environments.sample)
-    SAMPLE_FLOAT32(to_sample.filter { _id, row, _target -> row.precision == 'float32' }, environments.sample)
+        .map { _target_id, pack, target -> [pack.id, pack.sized(target), target] }
+    SAMPLE_FLOAT64(to_sample.filter { _id, pack, _target -> pack.precision == 'float64' }, environments.sample)
+    SAMPLE_FLOAT32(to_sample.filter { _id, pack, _target -> pack.precision == 'float32' }, environments.sample)
 
-    // [run id, row, target folder, files of the run]
+    // [pack id, pack, target folder, a folder each run that left one]
     def to_analyze = to_sample
-        .map { id, row, target -> [id, row.named(), target] }
-        .join(SAMPLE_FLOAT64.out.run.mix(SAMPLE_FLOAT32.out.run))
+        .join(SAMPLE_FLOAT64.out.runs.mix(SAMPLE_FLOAT32.out.runs))
+        .map { id, pack, target, folders -> [id, pack.named().of(folders), target, folders] }
     ANALYZE(to_analyze, plan.map { folder -> RunRecords.sources(folder, 'analyze') }, diagnostics, environments.analyze)
 
     def failures = BUILD_TARGET.out.failure.mix(SAMPLE_FLOAT64.out.failure, SAMPLE_FLOAT32.out.failure, ANALYZE.out.failure)
     REPORT(
         plan.map { folder -> folder.listFiles().findAll { file -> file.isFile() }.sort() },
         sortedPaths(BUILD_TARGET.out.target),
-        sortedPaths(ANALYZE.out.analysis),
+        sortedPaths(ANALYZE.out.analyses),
         failures.toSortedList { a, b -> a.name <=> b.name },
         plan.map { folder -> RunRecords.sources(folder, 'report') },
         environments.analyze,
@@ -73,6 +74,7 @@ workflow {
         }
         RunRecords.write(file("${params.outdir}/pipeline_info"), projectDir, params, workflow.manifest.version, environments)
         Row.register()
+        Pack.register()
         ESTIMATE(launchDir.resolve(params.experiment).toString(), params.set.toString(), params.diagnostics, environments)
         def page = "${params.outdir}/summary/report.html"
         def summaries = []

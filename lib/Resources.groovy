@@ -3,7 +3,7 @@ import nextflow.util.Duration
 import nextflow.util.MemoryUnit
 
 /**
- * What a task asks for, computed from the sizes of its row: d parameters, n data points, chains, bytes a number.
+ * What a task asks for, computed from the sizes of its rows: d parameters, n data points, chains, bytes a number.
  * Directives read it, so nothing of it enters a row, an id or a cache entry.
  */
 @CompileStatic
@@ -25,13 +25,31 @@ class Resources {
         new MemoryUnit((bytes * attempt) as long)
     }
 
-    /**
-     * A run ends by itself when its seconds are used up, training when its steps are taken; the rest is start,
-     * compilation, warm-up's last block and writing.
-     */
-    static Duration time(Row row, int attempt) {
+    /** Training ends when its steps are taken. */
+    static Duration time(Row row, int attempt) { duration(training(row), attempt) }
+
+    /** The runs of a pack follow each other: it needs what its largest run needs. */
+    static int cpus(Pack pack) { pack.rows.collect { Row row -> cpus(row) }.max() }
+
+    static MemoryUnit memory(Pack pack, int attempt) { pack.rows.collect { Row row -> memory(row, attempt) }.max() }
+
+    /** A run ends by itself when its seconds are used up, but for warm-up's last block and writing. */
+    static Duration time(Pack pack, int attempt) {
+        final seconds = pack.rows.collect { Row row -> 1.5d * budget(row) + 60 }.sum() as double
+        duration(seconds, attempt)
+    }
+
+    /** Pictures take seconds a run. */
+    static Duration analysisTime(Pack pack, int attempt) { duration(3600 + 30d * pack.rows.size(), attempt) }
+
+    /** These seconds, and twenty minutes for start and compilation. */
+    private static Duration duration(double seconds, int attempt) {
+        new Duration(((seconds + 1200) * 1000 * attempt) as long)
+    }
+
+    private static double budget(Row row) {
         final seconds = (settings(row).budget as Map)?.seconds as Number
-        new Duration(((1.5d * (seconds ? seconds.doubleValue() : 0d) + training(row) + 1200) * 1000 * attempt) as long)
+        seconds ? seconds.doubleValue() : 0d
     }
 
     /** Seconds that a target's training takes on a slow CPU: a millisecond a step, and each row's multiplications. */

@@ -37,6 +37,9 @@ class Row implements CacheFunnel {
     /** Nextflow stores a task's inputs with its cache entry: tell it how, before the first task ends. */
     static void register() { KryoHelper.register(Row, ById) }
 
+    /** The row of this run's plan that has the id, or null. */
+    static Row planned(String id) { PLANNED[id] }
+
     static List<Row> read(Path file) {
         file.readLines('UTF-8').findAll { String line -> line.trim() }.collect { String line ->
             final row = new Row(ascii(line), new JsonSlurper().parseText(line) as Map<String, Object>, false)
@@ -67,7 +70,7 @@ class Row implements CacheFunnel {
 
     @Override
     Hasher funnel(Hasher hasher, CacheHelper.HashMode mode) {
-        final ignored = ['d', 'n'] + (namesCount ? [] as List<String> : NAMES)
+        final ignored = ['d', 'n', 'pack'] + (namesCount ? [] as List<String> : NAMES)
         CacheHelper.hasher(hasher, new TreeMap<String, Object>(fields.findAll { String key, Object value -> !(key in ignored) }), mode)
     }
 
@@ -87,6 +90,6 @@ class Row implements CacheFunnel {
         void write(Kryo kryo, Output output, Row row) { output.writeString(row.id) }
 
         @Override
-        Row read(Kryo kryo, Input input, Class<Row> type) { PLANNED[input.readString()] }
+        Row read(Kryo kryo, Input input, Class<Row> type) { planned(input.readString()) }
     }
 }

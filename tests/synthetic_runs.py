@@ -174,13 +174,15 @@ def run_row(case: Case) -> RunRow:
         "d": case.d,
         "n": 1000,
         "code": {},
+        "pack": "00112233445566aa",
     }
     return RunRow(**{**facts, **case.row})
 
 
 def write_case(folder: Path, case: Case, code: dict[str, str]) -> list[str]:
-    """Write run, target, row.json and stages.json under `folder`; the arguments of analyze, less --out."""
-    run, target = folder / "run", folder / "target"
+    """Write the run's folder in runs, target, rows.jsonl and stages.json under `folder`; analyze's arguments, less --out."""
+    row = run_row(case)
+    run, target = folder / "runs" / row.id, folder / "target"
     run.mkdir(parents=True)
     target.mkdir()
     write_record(run / "run.json", run_record(case))
@@ -190,11 +192,11 @@ def write_case(folder: Path, case: Case, code: dict[str, str]) -> list[str]:
     np.savez(data)
     digest = hashlib.sha256(data.read_bytes()).hexdigest()
     write_record(target / "target.json", target_record(case).model_copy(update={"checksums": {"data.npz": digest}}))
-    write_record(folder / "row.json", run_row(case))
+    (folder / "rows.jsonl").write_text(row.model_dump_json() + "\n")
     (folder / "stages.json").write_text(json.dumps({"analyze": code}))
     return [
-        *("--row", str(folder / "row.json")),
-        *("--run", str(run)),
+        *("--rows", str(folder / "rows.jsonl")),
+        *("--runs", str(folder / "runs")),
         *("--target", str(target)),
         *("--stages", str(folder / "stages.json")),
     ]

@@ -28,6 +28,6 @@ def test_help_lists_the_parameters_and_starts_nothing(tmp_path: Path) -> None:
     run = run_pipeline(tmp_path, "--help")
     assert run.status == 0, run.output
     assert "--experiment" in run.output
-    assert "(light|full) [light]" in run.output
+    assert "(none|light|full) [light]" in run.output
     assert not run.tasks("Submitted")
     assert not run.outdir.exists()

@@ -3,6 +3,7 @@
 import csv
 import json
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -14,12 +15,21 @@ import pytest
 from lambda_hat_cli.artifacts.analysis import AnalysisFolder
 from lambda_hat_cli.artifacts.failure import FailureNote
 from lambda_hat_cli.artifacts.run import Trace
-from lambda_hat_cli.artifacts.store import file_digest
+from lambda_hat_cli.artifacts.store import file_digest, write_record
 from lambda_hat_cli.provenance import import_closure
-from synthetic_runs import Case, autoregressive, markov_trace, weighted_trace, write_case
+from synthetic_runs import (
+    Case,
+    autoregressive,
+    markov_trace,
+    run_record,
+    run_row,
+    weighted_trace,
+    write_case,
+)
 
 ROOT = Path(__file__).resolve().parents[2]
 PICTURES = ("trace.png", "rank_energy.png", "llc_convergence.png")
+RUN = "0123456789abcdef"
 GOOD = autoregressive(4, 400, 0.4, 9.93, 3.1, 0)
 
 Analyze = Callable[..., subprocess.CompletedProcess[str]]
@@ -66,7 +76,7 @@ def analyze(tmp_path: Path, code: dict[str, str], matplotlib_folder: Path) -> An
 
 
 def output(tmp_path: Path, name: str = "case") -> AnalysisFolder:
-    return AnalysisFolder(tmp_path / name / "out")
+    return AnalysisFolder(tmp_path / name / "out" / RUN)
 
 
 def check_pictures(folder: Path) -> None:
@@ -170,25 +180,55 @@ def test_a_damaged_target_is_refused(name: str, damage: str, tmp_path: Path, ana
     assert (done.returncode, done.stdout) == (2, "")
     assert done.stderr.startswith(f"analyze: {file}: ")
     assert done.stderr.count("\n") == 1
-    assert sorted(path.name for path in (tmp_path / "case").iterdir()) == ["row.json", "run", "stages.json", "target"]
+    assert sorted(path.name for path in (tmp_path / "case").iterdir()) == ["rows.jsonl", "runs", "stages.json", "target"]
 
 
-def test_bad_input_becomes_a_note_when_asked(tmp_path: Path, analyze: Analyze) -> None:
-    note = tmp_path / "note.json"
-    done = analyze(Case(trace=None), "case", "--failure", str(note))
+def test_a_failed_run_does_not_cost_the_others(tmp_path: Path, analyze: Analyze) -> None:
+    """A run without a trace, and one whose trace has no draws' statistics to read, between two good ones."""
+    ids = [RUN, "1" * 16, "2" * 16]
+    notes = tmp_path / "case" / "notes"
+
+    def add_runs() -> None:
+        folder, rows = tmp_path / "case", [run_row(Case(row={"id": identity})) for identity in ids]
+        (folder / "rows.jsonl").write_text("".join(row.model_dump_json() + "\n" for row in rows))
+        for identity in ids[1:]:
+            shutil.copytree(folder / "runs" / RUN, folder / "runs" / identity)
+            record = run_record(Case(run={"id": identity}))
+            write_record(folder / "runs" / identity / "run.json", record)
+        (folder / "runs" / ids[1] / "trace.nc").unlink()
+
+    done = analyze(Case(trace=markov_trace(GOOD)), "case", "--failures", str(notes), before=add_runs)
     assert done.returncode == 0
+    assert done.stderr.count("\n") == 1
+    (note,) = notes.iterdir()
+    assert note.name == f"analyze-{ids[1]}.json"
     failure = FailureNote.model_validate_json(note.read_bytes())
-    assert (failure.stage, failure.id) == ("analyze", "0123456789abcdef")
+    assert (failure.stage, failure.id) == ("analyze", ids[1])
     assert "trace.nc" in failure.message
-    assert not (tmp_path / "case" / "out").exists()
+    assert sorted(path.name for path in (tmp_path / "case" / "out").iterdir()) == [ids[0], ids[2]]
+
+
+def test_an_internal_error_is_noted_as_one(tmp_path: Path, analyze: Analyze) -> None:
+    """A trace whose chains and draws are not where every version of this program puts them."""
+    case = Case(trace=Trace("markov", {"llc": GOOD, "loss": GOOD}, {"gradients": GOOD[:, :3]}))
+    done = analyze(case, "case", "--failures", str(tmp_path / "notes"))
+    assert done.returncode == 0, done.stderr
+    (note,) = (tmp_path / "notes").iterdir()
+    assert FailureNote.model_validate_json(note.read_bytes()).message.startswith("internal error: ")
+
+
+def test_no_pictures_when_none_are_asked_for(tmp_path: Path, analyze: Analyze) -> None:
+    assert analyze(Case(trace=markov_trace(GOOD)), "case", "--diagnostics", "none").returncode == 0
+    assert {path.name for path in output(tmp_path).path.iterdir()} == {"analysis.json", "convergence.csv"}
 
 
 def test_a_note_that_cannot_be_written_is_told(tmp_path: Path, analyze: Analyze) -> None:
-    done = analyze(Case(trace=None), "case", "--failure", str(tmp_path / "nowhere" / "note.json"))
+    (tmp_path / "file").touch()
+    done = analyze(Case(trace=None), "case", "--failures", str(tmp_path / "file"))
     assert done.returncode == 2
     assert done.stderr.count("\n") == 1
     assert "trace.nc" in done.stderr
-    assert "note.json be written: No such file or directory" in done.stderr
+    assert ".json be written: " in done.stderr
 
 
 def test_the_persons_environment_changes_nothing(tmp_path: Path, analyze: Analyze) -> None:

@@ -91,6 +91,7 @@ def run_row(target: TargetRow, sampler: str, number: int, **changes: object) -> 
         d=target.d,
         n=target.n,
         code={},
+        pack=identity,
     ).model_copy(update=changes)
 
 

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import jax
 import numpy as np
 import pytest
 
@@ -17,6 +18,7 @@ from lambda_hat_cli.experiment.rows import RunRow, TargetRow
 from lambda_hat_cli.experiment.schema import (
     Budget,
     HmcSettings,
+    MclmcSettings,
     PosteriorSettings,
     RunSettings,
     SamplerSettings,
@@ -25,6 +27,7 @@ from lambda_hat_cli.experiment.schema import (
     ViSettings,
 )
 from lambda_hat_cli.provenance import stage_code
+from lambda_hat_cli.samplers import run
 from lambda_hat_cli.targets.build import build_target
 from lambda_hat_cli.truth.finite_t import quadratic_mean
 
@@ -59,19 +62,21 @@ def row(**changes: Any) -> RunRow:
         "d": 2,
         "n": 1000,
         "code": stage_code("sample"),
+        "pack": "d" * 16,
     }
     return RunRow.model_validate({**content, **changes})
 
 
 @pytest.fixture
 def sample(tmp_path: Path, target: Path) -> Sample:
-    """Run the command on `run`; its outputs are in `tmp_path / out`."""
+    """Run the command on some runs; the folder of each is in `tmp_path / out`, named by its id."""
 
     def start(
-        run: RunRow, *more: str, out: str = "run", folder: Path = target, x64: bool = True
+        *runs: RunRow, more: tuple[str, ...] = (), out: str = "runs", folder: Path = target, x64: bool = True
     ) -> subprocess.CompletedProcess[str]:
-        (tmp_path / "row.json").write_text(run.model_dump_json())
-        command = [ROOT / "bin" / "sample", "--row", tmp_path / "row.json", "--target", folder, "--out", tmp_path / out]
+        rows = tmp_path / "rows.jsonl"
+        rows.write_text("".join(run.model_dump_json() + "\n" for run in runs))
+        command = [ROOT / "bin" / "sample", "--rows", rows, "--target", folder, "--out", tmp_path / out]
         path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
         environment = {**os.environ, "PATH": path, "JAX_ENABLE_X64": str(int(x64))}
         return subprocess.run([*map(str, command), *more], capture_output=True, text=True, env=environment, check=False)
@@ -86,24 +91,78 @@ def refused(done: subprocess.CompletedProcess[str], *words: str) -> None:
         assert word in done.stderr
 
 
-def test_the_same_row_gives_the_same_draws(sample: Sample, tmp_path: Path) -> None:
-    for out in ("one", "two"):
-        done = sample(row(), out=out)
-        assert done.returncode == 0, done.stderr
-    one, two = RunFolder(tmp_path / "one"), RunFolder(tmp_path / "two")
-    first, second = one.trace(), two.trace()
-    assert first is not None
-    assert second is not None
-    for name, values in {**first.posterior, **first.sample_stats}.items():
-        np.testing.assert_array_equal(values, {**second.posterior, **second.sample_stats}[name])
-    assert one.record.gradients == two.record.gradients
-    assert one.record.environment.precision == "float64"
-    assert one.record.environment.prng_implementation == "threefry2x32"
-    assert one.record.descent is not None
-    assert one.record.descent.delta == 0.0
-    chains, draws = first.posterior["llc"].shape
-    assert one.record.gradients["sampling"] == chains * draws * 6
-    assert one.record.gradients["warmup"] == 1 + chains * 40 * 6
+def draws(folder: RunFolder) -> dict[str, np.ndarray]:
+    """All arrays of a run's trace by group and name."""
+    trace = folder.trace()
+    assert trace is not None
+    groups = ("posterior", "sample_stats", "warmup_posterior", "warmup_sample_stats")
+    return {f"{group} {name}": values for group in groups for name, values in getattr(trace, group).items()}
+
+
+def same_result(one: RunFolder, other: RunFolder) -> None:
+    assert draws(one).keys() == draws(other).keys()
+    for name, values in draws(one).items():
+        np.testing.assert_array_equal(values, draws(other)[name], err_msg=name)
+    for field in ("id", "status", "reason", "descent", "tuned", "biased", "gradients", "gradient_evaluations"):
+        assert getattr(one.record, field) == getattr(other.record, field), field
+
+
+def test_the_same_row_gives_the_same_draws_alone_and_in_a_pack(sample: Sample, tmp_path: Path) -> None:
+    done = sample(row(), out="alone")
+    assert done.returncode == 0, done.stderr
+    before = row(id="c" * 16, folder="quad-hmc-cccccccc", posterior=PosteriorSettings(localization=3.0), seed=5)
+    done = sample(before, row(), out="together")
+    assert done.returncode == 0, done.stderr
+    alone, together = (RunFolder(tmp_path / out / ("b" * 16)) for out in ("alone", "together"))
+    same_result(alone, together)
+    assert RunFolder(tmp_path / "together" / ("c" * 16)).record.localization == 3.0
+    record = together.record
+    assert record.environment.precision == "float64"
+    assert record.environment.prng_implementation == "threefry2x32"
+    assert record.descent is not None
+    assert record.descent.delta == 0.0
+    chains, recorded = draws(together)["posterior llc"].shape
+    assert record.gradients["sampling"] == chains * recorded * 6
+    assert record.gradients["warmup"] == 1 + chains * 40 * 6
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        HmcSettings(kind="hmc", warmup=40),
+        MclmcSettings(kind="mclmc", warmup=40),
+        SgldSettings(kind="sgld", warmup=40, precision="float64"),
+        ViSettings(kind="vi", components=2, rank=1, steps=100, draws=500, precision="float64"),
+    ],
+    ids=["hmc", "mclmc", "sgld", "vi"],
+)
+def test_runs_of_one_process_compile_once_and_do_not_touch_each_other(
+    settings: SamplerSettings, target: Path, tmp_path: Path
+) -> None:
+    """A second run with another seed, β and γ: compiles nothing, and is bit for bit what it is alone."""
+    runs = RunSettings(chains=4, tolerance=0.5, budget=Budget(gradients=30_000))
+    first = row(sampler=settings.kind, settings=settings, runs=runs)
+    posterior = PosteriorSettings(inverse_temperature=0.3, localization=2.0)
+    second = first.model_copy(update={"id": "c" * 16, "seed": 11, "posterior": posterior})
+    compiled: list[str] = []
+
+    def listen(event: str, seconds: float, **facts: object) -> None:
+        if event == "/jax/core/compile/backend_compile_duration":
+            compiled.append(str(facts.get("fun_name", event)))
+
+    jax.monitoring.register_event_duration_secs_listener(listen)
+    try:
+        run.sample(first, target, tmp_path / "first", lambda line: None)
+        assert compiled
+        compiled.clear()
+        run.sample(second, target, tmp_path / "second", lambda line: None)
+        assert compiled == []
+    finally:
+        jax.monitoring.unregister_event_duration_listener(listen)
+    jax.clear_caches()
+    run._loaded.cache_clear()
+    run.sample(second, target, tmp_path / "alone", lambda line: None)
+    same_result(RunFolder(tmp_path / "second"), RunFolder(tmp_path / "alone"))
 
 
 @pytest.mark.parametrize(
@@ -118,7 +177,7 @@ def test_the_float32_lane_meets_the_exact_value(sample: Sample, tmp_path: Path, 
     runs = RunSettings(chains=8, tolerance=0.05, budget=Budget(gradients=300_000))
     done = sample(row(sampler=settings.kind, settings=settings, runs=runs, precision="float32"), x64=False)
     assert done.returncode == 0, done.stderr
-    folder = RunFolder(tmp_path / "run")
+    folder = RunFolder(tmp_path / "runs" / ("b" * 16))
     trace = folder.trace()
     assert trace is not None
     assert (folder.record.status, folder.record.environment.precision) == ("completed", "float32")
@@ -134,20 +193,21 @@ def test_the_float32_lane_meets_the_exact_value(sample: Sample, tmp_path: Path, 
 def test_a_spent_budget_is_a_result(sample: Sample, tmp_path: Path) -> None:
     done = sample(row(runs=RunSettings(chains=4, budget=Budget(gradients=500))))
     assert done.returncode == 0, done.stderr
-    record = RunFolder(tmp_path / "run").record
+    record = RunFolder(tmp_path / "runs" / ("b" * 16)).record
     assert (record.status, record.draws) == ("budget_exhausted", 0)
     assert "500 gradients" in str(record.reason)
 
 
 def test_another_lane_is_refused(sample: Sample, tmp_path: Path) -> None:
     refused(sample(row(precision="float32")), "b" * 16, "float32", "float64", "lane")
-    assert not (tmp_path / "run").exists()
+    assert not (tmp_path / "runs").exists()
 
 
 def test_an_existing_folder_is_kept(sample: Sample, tmp_path: Path) -> None:
-    (tmp_path / "run").mkdir()
+    folder = tmp_path / "runs" / ("b" * 16)
+    folder.mkdir(parents=True)
     refused(sample(row()), "exists already")
-    assert not list((tmp_path / "run").iterdir())
+    assert not list(folder.iterdir())
 
 
 def test_another_target_is_refused(sample: Sample) -> None:
@@ -166,11 +226,22 @@ def test_a_damaged_target_is_refused(sample: Sample, target: Path, tmp_path: Pat
     else:
         file.unlink()
     refused(sample(row(), folder=copy), "params.eqx", "build the target again")
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["copy", "row.json"]
+    assert not list((tmp_path / "runs").iterdir())
 
 
-def test_bad_input_can_be_noted_instead(sample: Sample, tmp_path: Path) -> None:
-    done = sample(row(precision="float32"), "--failure", str(tmp_path / "failure.json"))
-    assert done.returncode == 0
-    note = FailureNote.model_validate_json((tmp_path / "failure.json").read_bytes())
-    assert (note.stage, note.id) == ("sample", "b" * 16)
+def test_a_failed_run_does_not_cost_the_others(sample: Sample, tmp_path: Path) -> None:
+    """One asks for another lane; the folder of one is a link to nowhere, which no command expects."""
+    runs = RunSettings(chains=4, budget=Budget(gradients=500))
+    members = [row(runs=runs).model_copy(update={"id": letter * 16}) for letter in "abc"]
+    members[0] = members[0].model_copy(update={"precision": "float32"})
+    (tmp_path / "runs").mkdir()
+    (tmp_path / "runs" / ("b" * 16)).symlink_to(tmp_path / "nowhere")
+    done = sample(*members, more=("--failures", str(tmp_path / "notes")))
+    assert done.returncode == 0, done.stderr
+    notes = {file.name: FailureNote.model_validate_json(file.read_bytes()) for file in (tmp_path / "notes").iterdir()}
+    assert {name: (note.stage, note.id) for name, note in notes.items()} == {
+        f"sample-{letter * 16}.json": ("sample", letter * 16) for letter in "ab"
+    }
+    assert "lane" in notes[f"sample-{'a' * 16}.json"].message
+    assert notes[f"sample-{'b' * 16}.json"].message.startswith("internal error: ")
+    assert RunFolder(tmp_path / "runs" / ("c" * 16)).record.status == "budget_exhausted"

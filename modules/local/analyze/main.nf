@@ -1,41 +1,44 @@
-// One run's trace becomes an estimate with an interval, a verdict and figures.
+// The traces of a pack of runs become estimates with intervals, verdicts and figures.
 
 process ANALYZE {
-    tag { row.folder }
+    tag { pack.label }
     label 'env_analyze'
+    time { Resources.analysisTime(pack, task.attempt) }
 
     input:
-    tuple val(id), val(row), path(target, stageAs: 'target'), path(run, stageAs: 'run/*')
+    tuple val(id), val(pack), path(target, stageAs: 'target'), path(runs, stageAs: 'runs/*')
     val stages // the digests of the sources that this stage uses, as JSON
-    val diagnostics // light or full
+    val diagnostics // none, light or full
     val env_id
 
     output:
-    tuple val(id), path('analysis'), emit: analysis, optional: true
-    path 'published/*', emit: files, optional: true // the analysis, file by file: they join the run's files in the results
-    path 'failure-*.json', emit: failure, optional: true
+    tuple val(id), path('analyses'), emit: analyses, optional: true // holds a folder a run, named by its id
+    path 'published/*/*', emit: files, optional: true // the same, file by file: they join the run's files in the results
+    path 'failures/*', emit: failure, optional: true
 
     script:
     """
     unset "\${!JAX_@}" "\${!XLA_@}" "\${!MPL@}" "\${!MATPLOTLIB@}" "\${!PYTHON@}"
     export OMP_NUM_THREADS=${task.cpus} OPENBLAS_NUM_THREADS=${task.cpus} MKL_NUM_THREADS=${task.cpus}
     export MPLBACKEND=Agg MPLCONFIGDIR="\$PWD/.matplotlib"
-    cat > row.json <<'JSON'
-    ${row.json}
+    cat > rows.jsonl <<'JSON'
+    ${pack.rows*.json.join('\n    ')}
     JSON
     cat > stages.json <<'JSON'
     ${stages}
     JSON
-    analyze --row row.json --run run --target target --out analysis --stages stages.json \\
-        --diagnostics ${diagnostics} --failure failure-${id}.json
-    if [ -d analysis ]; then ln -s analysis published; fi
+    analyze --rows rows.jsonl --runs runs --target target --out analyses --stages stages.json \\
+        --diagnostics ${diagnostics} --failures failures
+    if [ -d analyses ]; then ln -s analyses published; fi
     """
 
     stub:
     """
-    mkdir analysis
-    echo '{"run_id": "${id}", "verdict": "reliable"}' > analysis/analysis.json
-    touch analysis/convergence.csv analysis/trace.png analysis/rank_energy.png analysis/llc_convergence.png
-    ln -s analysis published
+    for run in ${pack.rows*.id.join(' ')}; do
+        mkdir -p analyses/\$run
+        echo '{"run_id": "'\$run'", "verdict": "reliable"}' > analyses/\$run/analysis.json
+        touch analyses/\$run/convergence.csv analyses/\$run/trace.png analyses/\$run/rank_energy.png analyses/\$run/llc_convergence.png
+    done
+    ln -s analyses published
     """
 }

@@ -28,8 +28,8 @@ process PLAN {
     {"id": "00000000000000aa", "name": "stub", "folder": "stub-00000000", "spec": {"train": {"steps": 600000, "batch_size": "full"}}, "seed": 1, "files": {}, "d": 2, "n": 100, "code": {}}
     JSON
     cat > plan/runs.jsonl <<'JSON'
-    {"id": "00000000000000bb", "folder": "stub-hmc-00000000", "target": "stub", "target_id": "00000000000000aa", "sampler": "hmc", "precision": "float64", "d": 2, "n": 100, "code": {}}
-    {"id": "11111111111111cc", "folder": "stub-vi-11111111", "target": "stub", "target_id": "00000000000000aa", "sampler": "vi", "precision": "float32", "d": 2, "n": 100, "code": {}}
+    {"id": "00000000000000bb", "folder": "stub-hmc-00000000", "target": "stub", "target_id": "00000000000000aa", "sampler": "hmc", "precision": "float64", "d": 2, "n": 100, "code": {}, "pack": "22222222222222dd"}
+    {"id": "11111111111111cc", "folder": "stub-vi-11111111", "target": "stub", "target_id": "00000000000000aa", "sampler": "vi", "precision": "float32", "d": 2, "n": 100, "code": {}, "pack": "33333333333333ee"}
     JSON
     echo '{"name": "stub"}' > plan/experiment.json
     echo '{"analyze": {}, "report": {}}' > plan/stages.json

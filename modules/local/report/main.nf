@@ -6,7 +6,7 @@ process REPORT {
     input:
     path plan, stageAs: 'plan/*' // files: a folder would enter the cache entry by its time, not by what it says
     path targets, stageAs: 'targets/?' // sorted, so that the cache entry does not depend on who came first
-    path analyses, stageAs: 'analyses/?'
+    path packs, stageAs: 'packs/?'
     path failures, stageAs: 'failures/*'
     val stages
     val env_id
@@ -23,12 +23,14 @@ process REPORT {
     ${stages}
     JSON
     mkdir -p targets analyses failures
+    if [ -d packs ]; then ln -s "\$PWD"/packs/*/* analyses/; fi
     report --plan plan --targets targets --analyses analyses --failures failures --stages stages.json --out summary
     """
 
     stub:
     """
     mkdir -p summary analyses
+    if [ -d packs ]; then ln -s "\$PWD"/packs/*/* analyses/; fi
     planned=\$(wc -l < plan/runs.jsonl)
     completed=\$(ls analyses | wc -l)
     echo "{\\"planned\\": \$planned, \\"completed\\": \$completed, \\"failed\\": 0, \\"missing\\": \$((planned - completed))}" > summary/counts.json

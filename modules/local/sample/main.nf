@@ -1,36 +1,41 @@
-// One run in a process of its own. Included once for each precision; the lane is set before Python starts.
+// A pack of runs in one process, one after the other. Included once for each precision; the lane is set before Python starts.
 
 process SAMPLE {
-    tag { row.folder }
+    tag { pack.label }
     label 'env_sample'
     label 'accelerated'
-    cpus { Resources.cpus(row) }
-    memory { Resources.memory(row, task.attempt) }
-    time { Resources.time(row, task.attempt) }
+    cpus { Resources.cpus(pack) }
+    memory { Resources.memory(pack, task.attempt) }
+    time { Resources.time(pack, task.attempt) }
 
     input:
-    tuple val(id), val(row), path(target, stageAs: 'target')
+    tuple val(id), val(pack), path(target, stageAs: 'target')
     val env_id
 
     output:
-    tuple val(id), path('run/*'), emit: run, optional: true
-    path 'failure-*.json', emit: failure, optional: true
+    tuple val(id), path('runs/*', arity: '1..*'), emit: runs, optional: true // a folder a run, named by its id
+    path 'published/*/*', emit: files, optional: true // the same, file by file
+    path 'failures/*', emit: failure, optional: true
 
     script:
     """
     unset "\${!JAX_@}" "\${!XLA_@}" "\${!PJRT_@}" "\${!MPL@}" "\${!MATPLOTLIB@}" "\${!PYTHON@}"
     export JAX_ENABLE_X64=${task.ext.precision == 'float64' ? 1 : 0} JAX_DEFAULT_PRNG_IMPL=threefry2x32 JAX_PLATFORMS=${task.ext.platform ?: 'cpu'}
     export NPROC=${task.cpus} OMP_NUM_THREADS=${task.cpus} OPENBLAS_NUM_THREADS=${task.cpus} MKL_NUM_THREADS=${task.cpus}
-    cat > row.json <<'JSON'
-    ${row.json}
+    cat > rows.jsonl <<'JSON'
+    ${pack.rows*.json.join('\n    ')}
     JSON
-    sample --row row.json --target target --out run --failure failure-${id}.json
+    sample --rows rows.jsonl --target target --out runs --failures failures
+    if [ -d runs ]; then ln -s runs published; fi
     """
 
     stub:
     """
-    mkdir run
-    echo '{"id": "${id}", "status": "completed", "precision": "${task.ext.precision}"}' > run/run.json
-    touch run/trace.nc
+    for run in ${pack.rows*.id.join(' ')}; do
+        mkdir -p runs/\$run
+        echo '{"id": "'\$run'", "status": "completed", "precision": "${task.ext.precision}"}' > runs/\$run/run.json
+        touch runs/\$run/trace.nc
+    done
+    ln -s runs published
     """
 }

@@ -54,7 +54,8 @@ class RunRecord(ArtifactRecord):
         tuned: what the sampler chose by itself: step sizes, lengths, curvature, k̂, gap and the like; None is unknown.
         biased: why the sampler's stationary law is not the posterior, or None where it is (in the small-step limit).
         gradients: full-data gradient equivalents by phase, summed over chains; gradient_evaluations the plain count.
-        seconds: wall time by phase, and `total` of the process. draws: recorded draws per chain; chains: chains.
+        seconds: wall time by phase, and `total` of the run. draws: recorded draws per chain; chains: chains.
+        peak_memory_bytes: of the process until the run ended.
     """
 
     schema_version: int = RUN_SCHEMA_VERSION

@@ -57,6 +57,27 @@ def write_record(path: Path, record: BaseModel) -> None:
     write_text(path, record.model_dump_json(indent=2, by_alias=True) + "\n")
 
 
+def read_records(path: Path, model: type[Record]) -> list[Record]:
+    """Read and validate records, one JSON object a line.
+
+    Raises:
+        UserError: when the file is missing, or a line is no JSON or not of the model's form.
+    """
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(f"{path}: cannot be read ({error}); give the rows that plan wrote") from error
+    records = []
+    for number, line in enumerate(lines, start=1):
+        try:
+            records.append(model.model_validate_json(line))
+        except ValidationError as error:
+            first = error.errors()[0]
+            where = ".".join(str(part) for part in first["loc"]) or "the line"
+            raise UserError(f"{path}: line {number}: {where}: {first['msg']}; make the plan again") from None
+    return records
+
+
 def read_record(path: Path, model: type[Record]) -> Record:
     """Read and validate a JSON record.
 

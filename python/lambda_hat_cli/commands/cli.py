@@ -1,38 +1,41 @@
-"""What every command shares: how errors leave, how rows are read, how the sources are checked."""
+"""What every command shares: how errors leave, how failures are noted, how rows are read, how sources are checked."""
 
 import functools
 import json
 import os
 import sys
 import traceback
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import click
 
 from lambda_hat_cli.artifacts.failure import FailureNote, Stage
-from lambda_hat_cli.artifacts.store import Record, read_record, write_record
+from lambda_hat_cli.artifacts.store import read_records, write_record
 from lambda_hat_cli.errors import UserError
+from lambda_hat_cli.experiment.rows import RunRow
 from lambda_hat_cli.provenance import verify_imported
 
 PathArgument = click.Path(path_type=Path)
 """A path whose existence the command checks itself, so that the message is the project's own."""
 
-failure_option = click.option(
-    "--failure",
+rows_option = click.option(
+    "--rows", required=True, type=PathArgument, metavar="FILE", help="Rows of the plan's runs.jsonl, one a line."
+)
+failures_option = click.option(
+    "--failures",
     type=PathArgument,
-    metavar="FILE",
-    help="Where to note input that cannot be worked with; the command then leaves with status 0.",
+    metavar="DIR",
+    help="Where to note the runs that fail; the command then does the others and leaves with status 0.",
 )
 
 
 def stage_command(stage: str) -> Callable[[Callable[..., None]], Callable[..., None]]:
     """Give a command the project's exit statuses: 2 for bad input, 1 for an internal error, each with one message.
 
-    Stands below the click decorators. A `failure` argument (from `failure_option`) is consumed here: with it, bad input
-    becomes a FailureNote in that file and status 0. The note's id is the id in the file given as `row`.
-    LAMBDA_HAT_DEBUG=1 adds the traceback of an internal error.
+    Stands below the click decorators. LAMBDA_HAT_DEBUG=1 adds the traceback of an internal error.
 
     Args:
         stage: the stage's name with an underscore, such as `build_target`.
@@ -40,42 +43,71 @@ def stage_command(stage: str) -> Callable[[Callable[..., None]], Callable[..., N
 
     def decorate(function: Callable[..., None]) -> Callable[..., None]:
         @functools.wraps(function)
-        def wrapper(*, failure: Path | None = None, **arguments: Any) -> None:
-            command = stage.replace("_", "-")
+        def wrapper(**arguments: Any) -> None:
             try:
                 function(**arguments)
-            except UserError as error:
-                message = f"{command}: {error}"
-                noted = False
-                if failure is not None:
-                    try:
-                        _note(failure, cast(Stage, stage), arguments.get("row"), str(error))
-                        noted = True
-                    except OSError as trouble:
-                        message += f" (nor can the note {failure} be written: {trouble.strerror})"
-                click.echo(message, err=True)
-                sys.exit(0 if noted else 2)
             except (click.ClickException, click.exceptions.Exit, click.Abort):
                 raise
             except Exception as error:
-                if os.environ.get("LAMBDA_HAT_DEBUG") == "1":
-                    traceback.print_exc()
-                reason = f"internal error: {type(error).__name__}: {error} (LAMBDA_HAT_DEBUG=1 shows where)"
-                click.echo(f"{command}: {reason}", err=True)
-                sys.exit(1)
+                _tell(stage, message_of(error))
+                sys.exit(2 if isinstance(error, UserError) else 1)
 
         return wrapper
 
     return decorate
 
 
-def read_row(path: Path, model: type[Record]) -> Record:
-    """The plan's row in a JSON file.
+def message_of(error: Exception) -> str:
+    """What a person is told: a UserError's own text, and of any other error that it is internal."""
+    if isinstance(error, UserError):
+        return str(error)
+    if os.environ.get("LAMBDA_HAT_DEBUG") == "1":
+        traceback.print_exception(error)
+    return f"internal error: {type(error).__name__}: {error} (LAMBDA_HAT_DEBUG=1 shows where)"
+
+
+@contextmanager
+def noted(stage: Stage, identity: str | None, file: Path | None) -> Iterator[None]:
+    """Within, an error becomes a FailureNote in `file` and a message on stderr; without a file it goes its way.
+
+    Args:
+        stage: what failed. identity: the id of the target or run that it failed for, where that is known.
+        file: the note; its folder is made.
 
     Raises:
-        UserError: when the file is missing or not of the model's form.
+        UserError: when the note cannot be written.
     """
-    return read_record(path, model)
+    try:
+        yield
+    except Exception as error:
+        if file is None:
+            raise
+        message = message_of(error)
+        try:
+            file.parent.mkdir(parents=True, exist_ok=True)
+            write_record(file, FailureNote(stage=stage, id=identity, message=message))
+        except OSError as trouble:
+            raise UserError(f"{message} (nor can the note {file} be written: {trouble.strerror})") from error
+        _tell(stage, message)
+
+
+def each_run(stage: Stage, rows: Path, failures: Path | None, work: Callable[[RunRow], None]) -> None:
+    """Do `work` for every row in the file, one after the other.
+
+    Args:
+        rows: rows of the plan, one JSON object a line.
+        failures: a folder for the note `<stage>-<run id>.json` of each run that fails, so that the others go on; None
+            stops at the first one.
+
+    Raises:
+        UserError: when the rows cannot be read or hold none, or a note cannot be written.
+    """
+    runs = read_records(rows, RunRow)
+    if not runs:
+        raise UserError(f"{rows}: holds no row; give lines of the plan's runs.jsonl")
+    for run in runs:
+        with noted(stage, run.id, None if failures is None else failures / f"{stage}-{run.id}.json"):
+            work(run)
 
 
 def read_stages(path: Path, stage: str) -> dict[str, str]:
@@ -104,10 +136,5 @@ def check_code(code: Mapping[str, str]) -> None:
     verify_imported(code)
 
 
-def _note(file: Path, stage: Stage, row: Path | None, message: str) -> None:
-    """Write the failure note; the id is None where the row itself is the trouble."""
-    try:
-        identity = json.loads(row.read_bytes())["id"] if row is not None else None
-    except (OSError, ValueError, KeyError, TypeError):
-        identity = None
-    write_record(file, FailureNote(stage=stage, id=identity if isinstance(identity, str) else None, message=message))
+def _tell(stage: str, message: str) -> None:
+    click.echo(f"{stage.replace('_', '-')}: {message}", err=True)

@@ -7,7 +7,8 @@ from typing import Any
 
 from pydantic import BaseModel, ValidationError
 
-from lambda_hat_cli.experiment.identity import derive_seed, run_id, target_id
+from lambda_hat_cli.experiment.identity import derive_seed, pack_id, run_id, target_id
+from lambda_hat_cli.experiment.packs import packed
 from lambda_hat_cli.experiment.problems import Problem, hint_and_allowed, join_path, problems_of, refuse
 from lambda_hat_cli.experiment.rows import RunRow, TargetRow
 from lambda_hat_cli.experiment.schema import (
@@ -76,6 +77,7 @@ def expand(
     if lines:
         raise refuse(where, lines)
     runs: list[RunRow] = []
+    sizes: list[int] = []
     labels: list[tuple[str, str]] = []
     for entry, target in zip(experiment.targets, targets, strict=True):
         for sampler in experiment.samplers:
@@ -86,11 +88,12 @@ def expand(
                 continue
             for row in _run_rows(plan, target, sampler, experiment.seed, sample_code):
                 runs.append(row)
+                sizes.append(plan.runs.pack)
                 labels.append((row.id, _label(row)))
     lines += _same_content(labels)
     if lines:
         raise refuse(where, lines)
-    return Rows(tuple(targets), tuple(runs))
+    return Rows(tuple(targets), packed(runs, sizes))
 
 
 class OverrideError(Exception):
@@ -166,7 +169,7 @@ def _target_row(entry: TargetEntry, seed: int, files: Mapping[str, str], code: M
 def _run_rows(
     plan: RunPlan, target: TargetRow, sampler: SamplerEntry, seed: int, code: Mapping[str, str]
 ) -> Iterable[RunRow]:
-    runs = RunSettings.model_validate(plan.runs.model_dump(exclude={"replicates"}))
+    runs = RunSettings.model_validate(plan.runs.model_dump(exclude={"replicates", "pack"}))
     temperatures, localizations = _values(plan.posterior.inverse_temperature), _values(plan.posterior.localization)
     for temperature, localization in itertools.product(temperatures, localizations):
         posterior = PosteriorSettings(inverse_temperature=temperature, localization=localization)
@@ -188,6 +191,7 @@ def _run_rows(
                 d=target.d,
                 n=target.n,
                 code=dict(code),
+                pack=pack_id([identity]),
             )
 
 

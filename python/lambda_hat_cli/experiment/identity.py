@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from lambda_hat_cli.experiment.schema import (
@@ -62,6 +62,11 @@ def run_id(
             "seed": seed,
         }
     )[:16]
+
+
+def pack_id(runs: Iterable[str]) -> str:
+    """The 16 hexadecimal digits that stand for runs in one process; `runs` are their ids, in order."""
+    return digest(list(runs))[:16]
 
 
 def derive_seed(seed: int, *purpose: str) -> int:

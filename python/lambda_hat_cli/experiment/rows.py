@@ -47,6 +47,7 @@ class RunRow(Strict):
         target, target_id, target_kind: the target's name, identity and model kind.
         sampler: the user's name for the sampler; `settings` is what it does.
         seed: 63-bit integer derived from the experiment's seed and the run's identity.
+        pack: the id of the pack, 16 hexadecimal digits: the runs that have it share a process. No result depends on it.
     """
 
     id: str
@@ -64,6 +65,7 @@ class RunRow(Strict):
     d: Count | None
     n: Count | None
     code: dict[str, str]
+    pack: str
 
 
 class PlanRecord(Strict):

@@ -444,9 +444,10 @@ class RunSettings(Strict):
 
 
 class RunsSection(RunSettings):
-    """The experiment file's `runs`: RunSettings and how often each run is repeated."""
+    """The experiment file's `runs`: RunSettings, how often each run is repeated, and how many share a process."""
 
     replicates: Annotated[int, Field(ge=1, le=10_000)] = 1
+    pack: Annotated[int, Field(ge=1, le=1000)] = 1
 
 
 # The file ---------------------------------------------------------------------------------------

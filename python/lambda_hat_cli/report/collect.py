@@ -6,17 +6,14 @@ from functools import cached_property
 from pathlib import Path
 from typing import Literal, TypeVar
 
-from pydantic import BaseModel, ValidationError
-
 from lambda_hat_cli.artifacts.analysis import AnalysisFolder, VerdictLabel
 from lambda_hat_cli.artifacts.failure import FailureNote, Stage
 from lambda_hat_cli.artifacts.run import RunStatus
-from lambda_hat_cli.artifacts.store import read_record
+from lambda_hat_cli.artifacts.store import read_record, read_records
 from lambda_hat_cli.artifacts.target import TargetRecord, TrainingRecord
 from lambda_hat_cli.errors import UserError
 from lambda_hat_cli.experiment.rows import PlanRecord, RunRow, TargetRow
 
-Row = TypeVar("Row", bound=BaseModel)
 Result = TypeVar("Result")
 Status = RunStatus | Literal["missing"]
 Outcome = VerdictLabel | Literal["failed", "missing"]
@@ -114,8 +111,8 @@ def collect(plan: Path, analyses: Path, targets: Path, failures: Path) -> Collec
         UserError: when the plan cannot be read, or a result belongs to nothing in it or comes twice.
     """
     asked = read_record(plan / "experiment.json", PlanRecord)
-    target_rows = _read_rows(plan / "targets.jsonl", TargetRow)
-    run_rows = _read_rows(plan / "runs.jsonl", RunRow)
+    target_rows = read_records(plan / "targets.jsonl", TargetRow)
+    run_rows = read_records(plan / "runs.jsonl", RunRow)
     planned = {row.id for row in run_rows} | {row.id for row in target_rows}
 
     records = [(file, read_record(file, TargetRecord)) for file in _inside(targets, "*/target.json")]
@@ -149,20 +146,3 @@ def _by_id(found: Iterable[tuple[Path, Result, str]], planned: set[str]) -> dict
             raise UserError(f"{path}: a second result with id {identity}; give each result once")
         results[identity] = result
     return results
-
-
-def _read_rows(path: Path, model: type[Row]) -> list[Row]:
-    """The rows of a plan file, one JSON object a line."""
-    try:
-        lines = path.read_text(encoding="utf-8").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f"{path}: cannot be read ({error}); give the folder that plan wrote") from error
-    rows = []
-    for number, line in enumerate(lines, start=1):
-        try:
-            rows.append(model.model_validate_json(line))
-        except ValidationError as error:
-            first = error.errors()[0]
-            where = ".".join(str(part) for part in first["loc"]) or "the line"
-            raise UserError(f"{path}: line {number}: {where}: {first['msg']}; make the plan again") from None
-    return rows

@@ -6,6 +6,7 @@ import platform
 import resource
 import sys
 import time
+from functools import lru_cache
 from importlib.metadata import version
 from pathlib import Path
 
@@ -29,7 +30,7 @@ from lambda_hat_cli.samplers.hmc import HmcSampler
 from lambda_hat_cli.samplers.mclmc import MclmcSampler
 from lambda_hat_cli.samplers.sgld import SgldSampler
 from lambda_hat_cli.samplers.vi import fit_and_draw
-from lambda_hat_cli.targets.load import load_target
+from lambda_hat_cli.targets.load import LoadedTarget, load_target
 
 PACKAGES = ("equinox", "jax", "jaxlib", "netCDF4", "numpy", "optax", "scipy")
 
@@ -37,7 +38,8 @@ PACKAGES = ("equinox", "jax", "jaxlib", "netCDF4", "numpy", "optax", "scipy")
 def sample(row: RunRow, target: Path, out: Path, say: Say) -> None:
     """Run the sampler of `row` on the target in folder `target` and write the run folder `out`.
 
-    A run that diverges or runs out of budget is a result: its status and reason are in run.json.
+    A run that diverges or runs out of budget is a result: its status and reason are in run.json. Of several runs in one
+    process each has its own seconds; the first one's hold what they share, loading and compiling.
 
     Raises:
         UserError: when `out` exists, the target folder is damaged or another one, or the process has not the row's
@@ -80,14 +82,20 @@ def _check_precision(row: RunRow) -> None:
         )
 
 
-def _open(row: RunRow, target: Path) -> tuple[LocalPosterior, float]:
+@lru_cache(maxsize=1)
+def _loaded(target: Path, precision: Precision) -> tuple[str, LoadedTarget]:
+    """A target's id and the target itself: one object for all runs of a process, so that compiled functions fit."""
     folder = TargetFolder(target)
-    if folder.record.id != row.target_id:
+    return folder.record.id, load_target(folder, precision)
+
+
+def _open(row: RunRow, target: Path) -> tuple[LocalPosterior, float]:
+    identity, loaded = _loaded(target, row.precision)
+    if identity != row.target_id:
         raise UserError(
-            f"{target}: holds target {folder.record.id}, but run {row.id} is planned for {row.target_id}; "
+            f"{target}: holds target {identity}, but run {row.id} is planned for {row.target_id}; "
             "give the folder of that target"
         )
-    loaded = load_target(folder, row.precision)
     beta = resolve_inverse_temperature(row.posterior.inverse_temperature, loaded.n)
     return local_posterior(loaded, beta, row.posterior.localization), beta
 

@@ -1,0 +1,72 @@
+import com.esotericsoftware.kryo.Kryo
+import com.esotericsoftware.kryo.Serializer
+import com.esotericsoftware.kryo.io.Input
+import com.esotericsoftware.kryo.io.Output
+import com.google.common.hash.Hasher
+import groovy.transform.CompileStatic
+import java.nio.file.Path
+import nextflow.util.CacheFunnel
+import nextflow.util.CacheHelper
+import nextflow.util.KryoHelper
+
+/** Runs of one target and precision that share a process. A cache entry sees of it what it sees of its rows. */
+@CompileStatic
+class Pack implements CacheFunnel {
+
+    /** In the order of the plan. */
+    final List<Row> rows
+
+    private Pack(List<Row> rows) { this.rows = rows }
+
+    static void register() { KryoHelper.register(Pack, ByIds) }
+
+    /** The packs of the plan's runs. */
+    static List<Pack> read(Path file) {
+        Row.read(file).groupBy { Row row -> row.fields.pack }.values().collect { List<Row> rows -> new Pack(rows) }
+    }
+
+    String getId() { rows[0].fields.pack as String }
+
+    String getTargetId() { rows[0].targetId }
+
+    String getPrecision() { rows[0].precision }
+
+    /** For a person: the first run, and how many more. */
+    String getLabel() { rows.size() > 1 ? "${rows[0].folder} and ${rows.size() - 1} more" : rows[0].folder }
+
+    Pack named() { new Pack(rows*.named()) }
+
+    Pack sized(Path target) { new Pack(rows.collect { Row row -> row.sized(target) }) }
+
+    /** The rows whose runs left these folders, which are named by the runs' ids. */
+    Pack of(Collection<Path> folders) {
+        final ids = folders.collect { Path folder -> folder.fileName.toString() } as Set<String>
+        new Pack(rows.findAll { Row row -> row.id in ids })
+    }
+
+    /** Where `<anything>/<run id>/<file>` goes in the results: `<the run's folder>/<file>`. */
+    String place(String file) {
+        final parts = file.tokenize('/')
+        final row = rows.find { Row row -> row.id == parts[1] }
+        ([row.folder] + parts.drop(2)).join('/')
+    }
+
+    @Override
+    Hasher funnel(Hasher hasher, CacheHelper.HashMode mode) { CacheHelper.hasher(hasher, rows, mode) }
+
+    @Override
+    String toString() { "pack ${id}" }
+
+    /** As its rows are stored: under the names of the plan that reads it. */
+    @CompileStatic
+    static class ByIds extends Serializer<Pack> {
+
+        @Override
+        void write(Kryo kryo, Output output, Pack pack) { output.writeString(pack.rows*.id.join(' ')) }
+
+        @Override
+        Pack read(Kryo kryo, Input input, Class<Pack> type) {
+            new Pack(input.readString().tokenize(' ').collect { String id -> Row.planned(id) })
+        }
+    }
+}

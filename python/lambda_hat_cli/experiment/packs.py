@@ -1,0 +1,45 @@
+"""Which runs share a process: start-up and compilation are paid once a pack instead of once a run."""
+
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+
+from lambda_hat_cli.experiment.identity import pack_id
+from lambda_hat_cli.experiment.rows import RunRow
+
+
+def packed(rows: Sequence[RunRow], sizes: Sequence[int]) -> tuple[RunRow, ...]:
+    """The same rows, each with the id of its pack.
+
+    The runs of a pack have the target, the precision and the size in common. Full packs hold one sampler's runs, which
+    compile the same functions; the runs that fill none are put together across samplers, in the order of the rows.
+    Replicates come last within a sampler, so that more of them leave its full packs as they are.
+
+    Args:
+        rows: the planned runs. sizes: for each the number of runs that its pack may hold.
+    """
+    lanes: dict[tuple[str, str, int], list[RunRow]] = defaultdict(list)
+    for row, size in zip(rows, sizes, strict=True):
+        lanes[row.target_id, row.precision, size].append(row)
+    pack_of: dict[str, str] = {}
+    for (_, _, size), members in lanes.items():
+        for pack in _packs(members, size):
+            identity = pack_id(row.id for row in pack)
+            pack_of.update((row.id, identity) for row in pack)
+    return tuple(row.model_copy(update={"pack": pack_of[row.id]}) for row in rows)
+
+
+def _packs(rows: list[RunRow], size: int) -> Iterator[list[RunRow]]:
+    by_sampler: dict[str, list[RunRow]] = defaultdict(list)
+    for row in sorted(rows, key=lambda row: row.replicate):
+        by_sampler[row.sampler].append(row)
+    left_over = []
+    for name in dict.fromkeys(row.sampler for row in rows):
+        runs = by_sampler[name]
+        full = len(runs) - len(runs) % size
+        yield from _chunks(runs[:full], size)
+        left_over += runs[full:]
+    yield from _chunks(left_over, size)
+
+
+def _chunks(rows: list[RunRow], size: int) -> Iterator[list[RunRow]]:
+    return (rows[start : start + size] for start in range(0, len(rows), size))
