@@ -50,6 +50,6 @@ def cpu_over_wall(arguments: list[str], settings: dict[str, str]) -> tuple[float
 if __name__ == "__main__":
     with tempfile.TemporaryDirectory() as place:
         planned = prepare(EXPERIMENT, Path(place))
-        cpu, wall = cpu_over_wall(planned.sample_command(Path(place) / "run"), planned.lane(cpus=1))
+        cpu, wall = cpu_over_wall(planned.sample_command(Path(place) / "runs"), planned.lane(cpus=1))
     print(f"CPU {cpu:.1f} s, wall {wall:.1f} s: {cpu / wall:.2f} CPUs in use, at most {LIMIT} allowed")
     sys.exit(cpu / wall > LIMIT)

@@ -53,7 +53,7 @@ def race_once(planned: Planned, sampled: Path, alone: dict[str, bytes], folder: 
         _, said = process.communicate()
         if process.returncode != 0:
             failures.append(f"{out.name} ended with {process.returncode}: {said.strip()}")
-        elif changed := [name for name, drawn in figures(out).items() if drawn != alone[name]]:
+        elif changed := [name for name, drawn in figures(out / planned.run_id).items() if drawn != alone[name]]:
             failures.append(f"{out.name} drew {', '.join(changed)} otherwise than alone")
     return failures
 
@@ -61,10 +61,10 @@ def race_once(planned: Planned, sampled: Path, alone: dict[str, bytes], folder: 
 def race(rounds: int, folder: Path) -> list[str]:
     """All failures of so many rounds."""
     planned = prepare(EXPERIMENT, folder)
-    sampled = folder / "run"
+    sampled = folder / "runs"
     run(planned.sample_command(sampled), planned.lane(cpus=1))
     run(planned.analyze_command(sampled, folder / "alone"), environment(MPLBACKEND="Agg", **ONE_THREAD))
-    alone = figures(folder / "alone")
+    alone = figures(folder / "alone" / planned.run_id)
     failures = []
     for number in range(1, rounds + 1):
         with tempfile.TemporaryDirectory(dir=folder) as place:

@@ -14,18 +14,18 @@ THREADS = ("NPROC", "OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"
 
 @dataclass(frozen=True)
 class Planned:
-    """A plan with its first target built and the row of its first run, ready to be sampled."""
+    """A plan with its first target built; its first run, whose folders are named `run_id`, is ready to be sampled."""
 
     folder: Path
+    run_id: str
     precision: str
 
     def sample_command(self, out: Path) -> list[str]:
-        row, target = self.folder / "run.json", self.folder / "target"
-        return command("sample", row=row, target=target, out=out)
+        return command("sample", rows=self.folder / "run.json", target=self.folder / "target", out=out)
 
-    def analyze_command(self, run: Path, out: Path) -> list[str]:
-        row, target, stages = self.folder / "run.json", self.folder / "target", self.folder / "plan" / "stages.json"
-        return command("analyze", row=row, run=run, target=target, out=out, stages=stages)
+    def analyze_command(self, runs: Path, out: Path) -> list[str]:
+        rows, target, stages = self.folder / "run.json", self.folder / "target", self.folder / "plan" / "stages.json"
+        return command("analyze", rows=rows, runs=runs, target=target, out=out, stages=stages)
 
     def lane(self, cpus: int) -> dict[str, str]:
         """The environment that the run's lane sets: its precision, and threads for so many CPUs."""
@@ -61,5 +61,5 @@ def prepare(experiment: str, folder: Path) -> Planned:
         (folder / f"{name}.json").write_text(first, encoding="utf-8")
     row = folder / "target.json"
     run(command("build-target", row=row, out=folder / "target"), environment(JAX_ENABLE_X64="0", JAX_PLATFORMS="cpu"))
-    precision = json.loads((folder / "run.json").read_text(encoding="utf-8"))["settings"]["precision"]
-    return Planned(folder, precision)
+    first = json.loads((folder / "run.json").read_text(encoding="utf-8"))
+    return Planned(folder, first["id"], first["precision"])

@@ -180,7 +180,7 @@ def run_row(case: Case) -> RunRow:
 
 
 def write_case(folder: Path, case: Case, code: dict[str, str]) -> list[str]:
-    """Write the run's folder in runs, target, rows.jsonl and stages.json under `folder`; analyze's arguments, less --out."""
+    """Write runs, target, rows.jsonl and stages.json under `folder`; the arguments of analyze, less --out."""
     row = run_row(case)
     run, target = folder / "runs" / row.id, folder / "target"
     run.mkdir(parents=True)

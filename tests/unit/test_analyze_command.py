@@ -180,7 +180,12 @@ def test_a_damaged_target_is_refused(name: str, damage: str, tmp_path: Path, ana
     assert (done.returncode, done.stdout) == (2, "")
     assert done.stderr.startswith(f"analyze: {file}: ")
     assert done.stderr.count("\n") == 1
-    assert sorted(path.name for path in (tmp_path / "case").iterdir()) == ["rows.jsonl", "runs", "stages.json", "target"]
+    assert sorted(path.name for path in (tmp_path / "case").iterdir()) == [
+        "rows.jsonl",
+        "runs",
+        "stages.json",
+        "target",
+    ]
 
 
 def test_a_failed_run_does_not_cost_the_others(tmp_path: Path, analyze: Analyze) -> None:

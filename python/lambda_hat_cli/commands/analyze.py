@@ -27,7 +27,7 @@ from lambda_hat_cli.figures.run import draw_figures
 @rows_option
 @click.option("--runs", required=True, type=PathArgument, metavar="DIR", help="Holds the folders that sample wrote.")
 @click.option("--target", required=True, type=PathArgument, metavar="DIR", help="The folder that build-target wrote.")
-@click.option("--out", required=True, type=PathArgument, metavar="DIR", help="Gets a new folder a run, named by its id.")
+@click.option("--out", required=True, type=PathArgument, metavar="DIR", help="Gets a folder a run, named by its id.")
 @click.option("--stages", required=True, type=PathArgument, metavar="FILE", help="stages.json of the plan.")
 @click.option(
     "--diagnostics",
@@ -41,7 +41,6 @@ def main(
     rows: Path, runs: Path, target: Path, out: Path, stages: Path, diagnostics: str, failures: Path | None
 ) -> None:
     """Analyse run after run; an invalid verdict is a result, with status 0."""
-
     built = functools.cache(lambda: TargetFolder(target).record)
 
     def work(row: RunRow) -> None:

@@ -20,7 +20,7 @@ from lambda_hat_cli.targets.threads import hold_compiler_threads
 @click.command()
 @rows_option
 @click.option("--target", required=True, type=PathArgument, metavar="DIR", help="The folder that build-target wrote.")
-@click.option("--out", required=True, type=PathArgument, metavar="DIR", help="Gets a new folder a run, named by its id.")
+@click.option("--out", required=True, type=PathArgument, metavar="DIR", help="Gets a folder a run, named by its id.")
 @failures_option
 @stage_command("sample")
 def main(rows: Path, target: Path, out: Path, failures: Path | None) -> None:
