@@ -6,8 +6,8 @@ from judge import Outcome
 TARGETS = {
     "displaced": "w* moved off the minimum by .5 to 5 nats: λ̂ there is no estimate of λ",
     "wrong-data": "w* is the least-squares solution of other data of the same law, d/log n nats above the minimum",
-    "rounding": "the loss rounded to float32 beside 1e6: tK moves in steps of 9 nats where E[tK] is 10",
-    "overflow": "the loss overflows float32 at w² = .06, inside the posterior, which is cut there",
+    "rounding": "the loss rounded to float32 beside 1e6, tK in steps of 9 nats: its mean becomes 8.1 instead of 10",
+    "overflow": "the loss overflows float32 at w² = .06 and cuts the posterior there: E[tK] becomes .36 instead of .97",
     "undertrained": "w* after 300 steps of training, far above a minimum",
 }
 

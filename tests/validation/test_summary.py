@@ -89,3 +89,17 @@ def test_every_fault_is_put_where_it_says() -> None:
     assert np.allclose(after["chain-at-w-star"][0], 1e-3 * before[0])
     energy = with_fault(trace, "stuck-chain").sample_stats["energy"]
     assert np.all(energy[0] == energy[0, 0])
+
+
+def test_bad_arithmetic_breaks_the_posterior_as_the_page_says() -> None:
+    """By sums over a grid, with the constants of broken-targets.yml: steps of 1/16 and d = 20; w⁴ and d = 4."""
+    t = 1000 / np.log(1000)
+    exact = np.linspace(1e-4, 120, 400_000)
+    rounded = t / 16 * np.round(16 * exact / t)
+    density = exact**9 * np.exp(-rounded)
+    assert np.sum(density * rounded) / np.sum(density) == pytest.approx(8.1, abs=0.03)
+    end = np.sqrt(np.sqrt(np.finfo(np.float32).max) / 3e20)
+    for edge, expected in ((end, 0.36), (3.0, 0.97)):
+        w = np.linspace(0, edge, 200_000)
+        density = np.exp(-t * w**4 - 0.5 * w**2)
+        assert 4 * np.sum(density * t * w**4) / np.sum(density) == pytest.approx(expected, abs=0.005)
