@@ -131,6 +131,8 @@ def sample(target: Target, seed: int, lr: float, chains: int, budget: float, loc
             verbose=False,
         )
     except RuntimeError as error:
+        if "NaN" not in str(error):
+            raise
         reason = str(error)
     llc, std = results.get("llc/mean"), results.get("llc/std")
     if llc is not None and not (math.isfinite(llc) and math.isfinite(std)):
