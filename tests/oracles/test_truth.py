@@ -58,15 +58,69 @@ def test_stratum_local_values_and_their_minimum() -> None:
     assert pair(exact.reduced_rank_stratum(10, 10, 10, 5, 10, 5)) == (50, 1)
     assert pair(exact.reduced_rank_regression(10, 10, 10, 5)) == (47, 2)
     assert exact.reduced_rank_stratum(2, 2, 2, 0, 2, 0).value == 2
-    for n, m, h in product(range(1, 6), repeat=3):
+    for n, m, h in product(range(1, 8), repeat=3):
         for rank in range(min(n, m, h) + 1):
-            strata = [
-                exact.reduced_rank_stratum(n, m, h, rank, a, b).value
+            strata = {
+                (a, b): pair(exact.reduced_rank_stratum(n, m, h, rank, a, b))
                 for a in range(rank, min(h, m) + 1)
                 for b in range(rank, min(h, n) + 1)
                 if a + b - rank <= h
-            ]
-            assert min(strata) == exact.reduced_rank_regression(n, m, h, rank).value
+            }
+            everywhere = pair(exact.reduced_rank_regression(n, m, h, rank))
+            assert strata[rank, rank] == everywhere
+            assert min(value for value, _ in strata.values()) == everywhere[0]
+            # Where the rest is empty, the point is regular: half the rank of the Jacobian of (A, B) ↦ BA.
+            for (a, b), (value, multiplicity) in strata.items():
+                if a + b - rank == h or a == m or b == n:
+                    assert (value, multiplicity) == (Fraction(n * a + m * b - a * b, 2), 1)
+
+
+def test_transposition_changes_nothing() -> None:
+    for n, m, h in product(range(1, 8), repeat=3):
+        for rank in range(min(n, m, h) + 1):
+            assert exact.reduced_rank_regression(n, m, h, rank) == exact.reduced_rank_regression(m, n, h, rank)
+            for a, b in product(range(rank, min(h, m) + 1), range(rank, min(h, n) + 1)):
+                if a + b - rank <= h:
+                    straight = exact.reduced_rank_stratum(n, m, h, rank, a, b)
+                    assert straight == exact.reduced_rank_stratum(m, n, h, rank, b, a)
+    for widths in product(range(1, 6), repeat=4):
+        for rank in range(min(widths) + 1):
+            straight = exact.deep_linear(widths, rank)
+            assert straight == exact.deep_linear(widths[::-1], rank)
+            assert straight == exact.deep_linear((widths[0], widths[2], widths[1], widths[3]), rank)
+
+
+def test_a_stratum_s_regular_part_is_half_the_rank_of_the_product_s_jacobian() -> None:
+    random = np.random.default_rng(0)
+    for n, m, h, rank, a, b in [(4, 3, 5, 1, 2, 3), (3, 4, 3, 2, 3, 2), (5, 5, 4, 0, 2, 1), (2, 6, 4, 1, 3, 2)]:
+        gauge = np.linalg.qr(random.standard_normal((h, h)))[0]
+        read = np.r_[:rank, a : a + b - rank]
+        first = gauge[:, :a] @ random.standard_normal((a, m))
+        second = random.standard_normal((n, b)) @ gauge[:, read].T
+        assert np.linalg.matrix_rank(second @ first, tol=1e-9) == rank
+        jacobian = np.hstack([np.kron(second, np.eye(m)), np.kron(np.eye(n), first.T)])
+        rest = [n - b, m - a, h - a - b + rank]
+        residual = exact.reduced_rank_regression(*rest, 0).value if min(rest) else 0
+        regular = exact.reduced_rank_stratum(n, m, h, rank, a, b).value - residual
+        assert regular == Fraction(int(np.linalg.matrix_rank(jacobian, tol=1e-9)), 2)
+
+
+def test_exactly_one_set_of_widths_takes_part_in_a_deep_linear_network() -> None:
+    for excess in product(range(5), repeat=5):
+        ordered = sorted(excess)
+        chosen = []
+        for k in range(2, 6):
+            total, ell = sum(ordered[:k]), k - 1
+            last = k == 5 or (ordered[k - 1] < ordered[k] and total < ell * ordered[k])
+            if total >= ell * ordered[k - 1] and last:
+                chosen.append(pair(exact.deep_linear(ordered[:k], 0)))
+        assert set(chosen) == {pair(exact.deep_linear(excess, 0))}
+
+
+@pytest.mark.parametrize(("a", "b"), [(0, 1), (1, 3), (2, 2), (3, 1)])
+def test_impossible_strata_are_refused(a: int, b: int) -> None:
+    with pytest.raises(ValueError, match="no matrices of ranks"):
+        exact.reduced_rank_stratum(2, 3, 2, 1, a, b)
 
 
 def test_elementary_families() -> None:
@@ -133,6 +187,11 @@ def test_truth_of_built_targets() -> None:
     linear = {"model": {"kind": "deep_linear", "widths": [10] * 4}, "data": {"kind": "teacher", "rank": 3}}
     at_truth = truth_for(spec(**linear, at="truth"))
     assert (at_truth.coefficient, at_truth.multiplicity, at_truth.kind) == ("42", 3, "exact_global")
+    square = {"model": {"kind": "deep_linear", "widths": [10] * 3}, "data": {"kind": "teacher", "rank": 5}}
+    there = truth_for(spec(**square, at={"ranks": [10, 5]}))
+    assert (there.coefficient, there.multiplicity, there.kind) == ("50", 1, "exact_local")
+    narrow = {"model": {"kind": "deep_linear", "widths": [2, 5, 4]}, "data": {"kind": "teacher", "rank": 1}}
+    assert truth_for(spec(**narrow, at={"ranks": [2, 1]})).coefficient == str(Fraction(4 * 2 + 2 * 1 - 2, 2))
     for unknown in (spec(**linear), spec(model={"kind": "mlp", "widths": [2, 3, 1]}, at="truth")):
         truth = truth_for(unknown)
         assert (truth.coefficient, truth.multiplicity, truth.kind) == (None, None, "none")
@@ -141,12 +200,12 @@ def test_truth_of_built_targets() -> None:
 
 def test_finite_t_is_none_with_a_reason_where_nothing_is_known() -> None:
     crossing = {"kind": "normal_crossing", "exponents": [1, 0, 2]}
-    assert finite_t_for(spec(model=crossing), T, 1.0).value == pytest.approx(0.2095, abs=5e-5)
+    assert finite_t_for(spec(model=crossing), 0, T, 1.0).value == pytest.approx(0.2095, abs=5e-5)
     for target, gamma, word in (
         (spec(model=crossing), 0.0, "improper"),
         (spec(model={"kind": "normal_crossing", "exponents": [1, 1, 1]}), 1.0, "two coordinates"),
-        (spec(model={"kind": "mlp", "widths": [2, 3, 1]}), 1.0, "this model"),
+        (spec(model={"kind": "mlp", "widths": [2, 3, 1]}), 1.0, "reference"),
     ):
-        finite_t = finite_t_for(target, T, gamma)
+        finite_t = finite_t_for(target, 0, T, gamma)
         assert (finite_t.value, finite_t.kind) == (None, "none")
         assert word in finite_t.source

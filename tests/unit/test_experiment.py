@@ -132,6 +132,26 @@ targets:
                                      "data": {"kind": "teacher", "rank": 7}}]},
             'targets[1] "dln": data.rank is 7, but the smallest width is 4: give a rank from 0 to 4',
         ),
+        *(
+            ({"targets": [QUADRATIC, {"name": "dln", "model": {"kind": "deep_linear", "widths": widths}, "at": at,
+                                      "data": {"kind": "teacher", "rank": 1}}]},
+             f'targets[1] "dln"{line}')
+            for widths, at, line in [
+                ([3, 2, 3], {"ranks": [1]}, " at.ranks[1]: missing; give a whole number of at least 0"),
+                ([3, 2, 3], {"ranks": [1, -1]}, " at.ranks[1]: -1 is not allowed; give a whole number of at least 0"),
+                ([3, 2, 3], {"rank": [1], "ranks": [1, 1]}, ' at: unknown key "rank"; did you mean "ranks"? '
+                 "Allowed: ranks"),
+                ([3, 2, 3], {}, " at.ranks: missing; give a list of 2 items, each a whole number of at least 0"),
+                ([3, 2, 3], "thruth", ' at: "thruth" is not allowed; give "truth" or "trained" or a section with keys '
+                 "among ranks"),
+                ([3, 2, 3], {"ranks": [2, 2]}, ": at.ranks [2, 2] do not exist in widths [3, 2, 3] with data.rank 1: "
+                 "make their sum at most the hidden width plus data.rank, 3"),
+                ([2, 9, 3], {"ranks": [0, 4]}, ": at.ranks [0, 4] do not exist in widths [2, 9, 3] with data.rank 1: "
+                 "make both at least data.rank 1; the second at most 3"),
+                ([2, 2, 2, 2], {"ranks": [1, 1]}, ": at.ranks is for two layers, widths [2, 2, 2, 2] have 3: of deeper "
+                 "models only the most singular point has a known coefficient; give `at: truth`"),
+            ]
+        ),
         ({"overrides": [{"match": {"targt": "q"}, "set": {"warmup": 30}}]}, 'overrides[0].match: unknown key "targt"'),
     ],
 )  # fmt: skip

@@ -23,6 +23,7 @@ from lambda_hat_cli.targets.data import draw_inputs, draw_noise, manifold_map
 from lambda_hat_cli.targets.load import LoadedTarget, load_artifacts, load_target
 from lambda_hat_cli.targets.models import mlp
 from lambda_hat_cli.targets.randomness import frame, stream
+from lambda_hat_cli.targets.starts import check_ranks
 from lambda_hat_cli.targets.training import train
 
 ROWS = 20_000
@@ -162,6 +163,34 @@ def test_deep_linear_truth_is_the_most_singular_point(build: Build, widths: list
     assert 0 <= folder.record.loss_at_w_star < 1e-10
     assert folder.record.gradient_norm < 1e-4
     assert folder.record.training is None
+
+
+@pytest.mark.parametrize(
+    ("widths", "rank", "ranks"),
+    [([4, 5, 3], 1, (3, 2)), ([3, 2, 3], 0, (2, 0)), ([3, 4, 5], 2, (2, 2)), ([2, 6, 2], 1, (1, 2))],
+)
+def test_deep_linear_at_given_ranks(build: Build, widths: list[int], rank: int, ranks: tuple[int, int]) -> None:
+    spec = {
+        "model": {"kind": "deep_linear", "widths": widths},
+        "data": {**NOISELESS, "rank": rank},
+        "at": {"ranks": ranks},
+    }
+    folder = build(spec)
+    layers = [leaf.astype(np.float64) for leaf in folder.parameter_leaves()]
+    for layer, of_layer in zip(layers, ranks, strict=True):
+        singular = np.linalg.svd(layer, compute_uv=False)
+        np.testing.assert_allclose(singular, [1.0] * of_layer + [0.0] * (len(singular) - of_layer), atol=1e-6)
+    np.testing.assert_allclose(folder.data()["y"], folder.data()["x"] @ (layers[1] @ layers[0]).T, atol=1e-5)
+    assert folder.record.loss_at_w_star < 1e-10
+    assert folder.record.truth.kind == "exact_local"
+    assert np.linalg.matrix_rank(layers[1] @ layers[0], tol=0.5) == rank
+
+
+def test_layers_of_other_ranks_are_no_minimum_with_a_known_coefficient() -> None:
+    layers = [np.eye(3, dtype=np.float32), np.eye(3, dtype=np.float32)]
+    check_ranks(layers, (3, 3), 3)
+    with pytest.raises(ArithmeticError, match="ranks"):
+        check_ranks(layers, (3, 2), 2)
 
 
 def test_frames_are_orthonormal() -> None:

@@ -98,7 +98,7 @@ def analyse(row: RunRow, run: RunRecord, target: TargetRecord, trace: Trace | No
     llc = numbers.llc if usable else None
     minimum = minimum_of(delta, llc + (delta or 0.0)) if llc is not None else None
     second = numbers.second if usable else NOTHING
-    finite_t = finite_t_for(target.spec, run.nbeta, run.localization)
+    finite_t = finite_t_for(target.spec, target.seed, run.nbeta, run.localization)
     return AnalysisRecord(
         run_id=run.id,
         target=row.target,

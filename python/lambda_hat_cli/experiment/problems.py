@@ -51,13 +51,16 @@ def problems_of(error: ValidationError, model: type[BaseModel], raw: Any) -> lis
         # A value that a model filled in from another key is complained about under that key too.
         (found if place.present or detail["type"] == "missing" else absent).append(problem)
     unique = list(dict.fromkeys(found or absent))
-    paths = {problem.path for problem in unique}
 
-    def has_deeper(path: tuple[Key, ...]) -> bool:
-        return any(len(other) > len(path) and other[: len(path)] == path for other in paths)
+    def says_more(other: Problem, path: tuple[Key, ...]) -> bool:
+        return other.path[: len(path)] == path and (len(other.path) > len(path) or not other.about_value)
 
-    # Of a value that may be one or a list, the complaint about a list's item says more than that about the list.
-    return [problem for problem in unique if not (problem.about_value and has_deeper(problem.path))]
+    # Of a value that may be one, a list or a section, the complaint about what is in it says more than that about it.
+    return [
+        problem
+        for problem in unique
+        if not (problem.about_value and any(says_more(other, problem.path) for other in unique))
+    ]
 
 
 def refuse(where: str, lines: Sequence[str]) -> UserError:
@@ -162,6 +165,11 @@ def _members(annotation: Any) -> list[Any]:
     return [member for member in get_args(base) if member is not type(None)]
 
 
+def _name(annotation: Any) -> str | None:
+    """How an error's location names a section among the members of a union."""
+    return annotation.__name__ if isinstance(annotation, type) and issubclass(annotation, BaseModel) else None
+
+
 @dataclass(frozen=True)
 class _Place:
     """A place in the validated value: its path, its type, the section that should know its key, its value."""
@@ -186,6 +194,9 @@ def _locate(loc: Sequence[Key], model: type[BaseModel], raw: Any) -> _Place:
             annotation = members[0]
         elif len(parts) >= 2 and isinstance(parts[1], int):
             annotation = next(member for member in members if get_origin(_unwrap(member)[0]) is tuple)
+            parts = parts[1:]
+        elif len(parts) >= 2 and (named := [member for member in members if _name(member) == parts[0]]):
+            annotation = named[0]
             parts = parts[1:]
         else:
             break

@@ -221,12 +221,21 @@ class Training(Strict):
     batch_size: Count | Literal["full"] = 256
 
 
+Rank = Annotated[int, Field(ge=0)]
+
+
+class Stratum(Strict):
+    """A true parameter of a two-layer deep_linear model whose layers have these ranks, first layer first."""
+
+    ranks: Annotated[tuple[Rank, Rank], Field(strict=False)]
+
+
 class TargetSpec(Strict):
     """What a target is: everything that its artefacts depend on, besides the seed and a user's files."""
 
     model: Model
     data: Data | None = None
-    at: Literal["truth", "trained"] | None = None
+    at: Literal["truth", "trained"] | Stratum | None = None
     train: Training | None = None
 
     @model_validator(mode="before")
@@ -274,8 +283,11 @@ def check_target(spec: TargetSpec) -> None:
         if data is not None or spec.train is not None or spec.at is not None:
             raise ValueError("a python model brings its own data and w*: leave out `data`, `train` and `at`")
         return
-    if spec.at == "truth" and spec.train is not None:
-        raise ValueError("`at: truth` and `train` exclude each other: leave one of them out")
+    if spec.at != "trained" and spec.train is not None:
+        at = "`at: truth`" if spec.at == "truth" else "`at.ranks`"
+        raise ValueError(f"{at} and `train` exclude each other: leave one of them out")
+    if isinstance(spec.at, Stratum) and isinstance(model, MlpModel):
+        raise ValueError("at.ranks is for deep_linear models: give `at: truth`, or leave it out and give `train`")
     widths = model.widths
     if isinstance(data, DigitsData):
         if isinstance(model, DeepLinearModel):
@@ -310,6 +322,35 @@ def check_target(spec: TargetSpec) -> None:
         raise ValueError(f"a deep_linear model needs data.rank, from 0 to {least}")
     if data.rank > least:
         raise ValueError(f"data.rank is {data.rank}, but the smallest width is {least}: give a rank from 0 to {least}")
+    if isinstance(spec.at, Stratum):
+        check_stratum(widths, data.rank, spec.at.ranks)
+
+
+def check_stratum(widths: tuple[int, ...], rank: int, ranks: tuple[int, int]) -> None:
+    """Refuse ranks that no two layers of these widths with a product of rank `rank` have.
+
+    Raises:
+        ValueError: with every bound that is broken.
+    """
+    if len(widths) != 3:
+        raise ValueError(
+            f"at.ranks is for two layers, widths {list(widths)} have {len(widths) - 1}: of deeper models only the most "
+            "singular point has a known coefficient; give `at: truth`"
+        )
+    inputs, hidden, outputs = widths
+    first, second = ranks
+    bounds = [
+        (rank <= min(ranks), f"both at least data.rank {rank}"),
+        (first <= min(inputs, hidden), f"the first at most {min(inputs, hidden)}"),
+        (second <= min(hidden, outputs), f"the second at most {min(hidden, outputs)}"),
+        (first + second - rank <= hidden, f"their sum at most the hidden width plus data.rank, {hidden + rank}"),
+    ]
+    broken = [allowed for holds, allowed in bounds if not holds]
+    if broken:
+        raise ValueError(
+            f"at.ranks {list(ranks)} do not exist in widths {list(widths)} with data.rank {rank}: "
+            f"make {'; '.join(broken)}"
+        )
 
 
 # Samplers ---------------------------------------------------------------------------------------

@@ -23,6 +23,7 @@ from lambda_hat_cli.experiment.schema import (
     NormalCrossingModel,
     PythonModel,
     QuadraticModel,
+    Stratum,
     TargetSpec,
     TeacherData,
 )
@@ -32,7 +33,7 @@ from lambda_hat_cli.targets.losses import Likelihood, built_in_loss
 from lambda_hat_cli.targets.models import BuiltIn, blank, deep_linear, mlp, quadratic
 from lambda_hat_cli.targets.randomness import frame, stream
 from lambda_hat_cli.targets.skeleton import stored, take_apart
-from lambda_hat_cli.targets.starts import mlp_weights, most_singular_weights, random_weights
+from lambda_hat_cli.targets.starts import mlp_weights, most_singular_weights, random_weights, stratum_weights
 from lambda_hat_cli.targets.training import train
 from lambda_hat_cli.targets.user import check_losses, user_target
 from lambda_hat_cli.truth.assign import truth_for
@@ -106,7 +107,7 @@ def make_model(spec: TargetSpec, seed: int, data: dict[str, np.ndarray]) -> tupl
 
 
 def constructed_minimum(spec: TargetSpec, seed: int, data: dict[str, np.ndarray]) -> BuiltIn:
-    """The built-in model at its known minimum: the teacher's parameters, or 0 where the model is its own loss."""
+    """The built-in model at a known minimum: the teacher's parameters, or 0 where the model is its own loss."""
     section = spec.model.model_dump(mode="json")
     match spec.model, spec.data:
         case QuadraticModel() as model, _:
@@ -120,7 +121,12 @@ def constructed_minimum(spec: TargetSpec, seed: int, data: dict[str, np.ndarray]
         case DeepLinearModel() as model, TeacherData(rank=int(rank)) as teaching:
             keys = data_keys(seed, teaching, model.widths[0], model.widths[-1])
             gauge = stream(seed, "gauge", section, teaching.model_dump(mode="json"))
-            return deep_linear(most_singular_weights(keys.teacher, gauge, model.widths, rank))
+            match spec.at, model.widths:
+                case Stratum(ranks=ranks), (inputs, hidden, outputs):
+                    weights = stratum_weights(keys.teacher, gauge, (inputs, hidden, outputs), rank, ranks)
+                case _:
+                    weights = most_singular_weights(keys.teacher, gauge, model.widths, rank)
+            return deep_linear(weights)
         case MlpModel() as model, TeacherData() as teaching:
             keys = data_keys(seed, teaching, model.widths[0], model.widths[-1])
             return teacher(model, teaching, keys, data["x"])

@@ -1,5 +1,7 @@
-"""Where parameters come from: random initialisations, teachers, and the constructed minima of `at: truth`."""
+"""Where parameters come from: random initialisations, teachers, and the constructed minima of `at`."""
 
+from collections.abc import Sequence
+from functools import reduce
 from itertools import pairwise
 
 import jax
@@ -63,4 +65,52 @@ def most_singular_weights(
     keys = jax.random.split(of_gauge, len(widths))
     between = [frame(key, width, rank) for key, width in zip(keys[1:-1], widths[1:-1], strict=True)]
     frames = [inner, *between, outer]
-    return [(above @ below.T).astype(np.float32) for below, above in pairwise(frames)]
+    layers = [(above @ below.T).astype(np.float32) for below, above in pairwise(frames)]
+    check_ranks(layers, [rank] * len(layers), rank)
+    return layers
+
+
+def stratum_weights(
+    of_teacher: PRNGKeyArray,
+    of_gauge: PRNGKeyArray,
+    widths: tuple[int, int, int],
+    rank: int,
+    ranks: tuple[int, int],
+) -> list[Matrix]:
+    """Two layers of these ranks with singular values 1, whose product is the teacher's matrix.
+
+    A = Q_A V'ᵀ and B = U'Q_Bᵀ, where V' and U' hold the teacher's frames and more columns, and Q_A and Q_B are columns
+    of one orthogonal matrix that have the first `rank` in common: B reads nothing else of what A writes.
+    """
+    inputs, hidden, outputs = widths
+    first, second = ranks
+    outer, inner = teacher_frames(of_teacher, outputs, inputs, rank)
+    of_hidden, of_outer, of_inner = jax.random.split(of_gauge, 3)
+    middle = frame(of_hidden, hidden, first + second - rank)
+    read = np.hstack([middle[:, :rank], middle[:, first:]])
+    layers = [
+        (middle[:, :first] @ extended(of_inner, inner, first).T).astype(np.float32),
+        (extended(of_outer, outer, second) @ read.T).astype(np.float32),
+    ]
+    check_ranks(layers, ranks, rank)
+    return layers
+
+
+def extended(key: PRNGKeyArray, columns: np.ndarray, count: int) -> np.ndarray:
+    """Orthonormal columns, (size, count) float64, the first of which are `columns`."""
+    size, given = columns.shape
+    more = normal(key, (size, count - given)).astype(np.float64)
+    more -= columns @ (columns.T @ more)
+    return np.hstack([columns, np.linalg.qr(more)[0]])
+
+
+def check_ranks(layers: list[Matrix], ranks: Sequence[int], rank: int) -> None:
+    """Make sure that layers built with singular values 0 and 1 have the ranks that their exact coefficient is for.
+
+    Raises:
+        ArithmeticError: when one or their product has another rank.
+    """
+    product = reduce(lambda below, above: above @ below, layers)
+    found = [int(np.linalg.matrix_rank(matrix, tol=0.5)) for matrix in (*layers, product)]
+    if found != [*ranks, rank]:
+        raise ArithmeticError(f"the constructed layers and their product have ranks {found}, not {[*ranks, rank]}")

@@ -1,11 +1,14 @@
 """Which exact learning coefficient, if any, belongs to a target's w*."""
 
+from typing import Literal
+
 from lambda_hat_cli.artifacts.target import Truth
 from lambda_hat_cli.experiment.schema import (
     DeepLinearModel,
     NormalCrossingModel,
     PythonModel,
     QuadraticModel,
+    Stratum,
     TargetSpec,
     TeacherData,
 )
@@ -16,27 +19,31 @@ def truth_for(spec: TargetSpec) -> Truth:
     """The truth of a target that is built as `spec` says.
 
     A deep linear target at its truth sits at the most singular point of its level set, where the local coefficient is
-    the model's. A trained w* lies on an unknown stratum.
+    the model's; at given ranks its two layers lie on a known stratum. A trained w* lies on an unknown one.
     """
     model = spec.model
     if isinstance(model, PythonModel):
         return _none("no exact value is known for a user's own model")
     if isinstance(model, QuadraticModel):
-        return _exact(coefficients.quadratic(sum(curvature > 0 for curvature in model.curvatures)))
+        return _exact(coefficients.quadratic(sum(curvature > 0 for curvature in model.curvatures)), "exact_global")
     if isinstance(model, NormalCrossingModel):
-        return _exact(coefficients.normal_crossing(model.exponents))
-    if spec.at != "truth":
+        return _exact(coefficients.normal_crossing(model.exponents), "exact_global")
+    if spec.at == "trained":
         return _none("w* is trained: the stratum it lies on is unknown, so no exact value applies")
     if isinstance(model, DeepLinearModel) and isinstance(spec.data, TeacherData) and spec.data.rank is not None:
-        return _exact(coefficients.deep_linear(model.widths, spec.data.rank))
+        if isinstance(spec.at, Stratum):
+            inputs, hidden, outputs = model.widths
+            stratum = coefficients.reduced_rank_stratum(outputs, inputs, hidden, spec.data.rank, *spec.at.ranks)
+            return _exact(stratum, "exact_local")
+        return _exact(coefficients.deep_linear(model.widths, spec.data.rank), "exact_global")
     return _none(f"no exact value is known for {model.kind} networks")
 
 
-def _exact(coefficient: coefficients.Coefficient) -> Truth:
+def _exact(coefficient: coefficients.Coefficient, kind: Literal["exact_global", "exact_local"]) -> Truth:
     return Truth(
         coefficient=str(coefficient.value),
         multiplicity=coefficient.multiplicity,
-        kind="exact_global",
+        kind=kind,
         source=coefficient.source,
     )
 

@@ -1,4 +1,4 @@
-"""The exact E[tK] of the local posterior, where an integral gives it: what a perfect sampler returns at finite t."""
+"""E[tK] of the local posterior, what a perfect sampler returns at finite t: by an integral or a committed reference."""
 
 from collections.abc import Sequence
 
@@ -6,6 +6,7 @@ import numpy as np
 
 from lambda_hat_cli.artifacts.analysis import FiniteT
 from lambda_hat_cli.experiment.schema import NormalCrossingModel, QuadraticModel, TargetSpec
+from lambda_hat_cli.truth.references import find_reference
 
 # Trapezoid in u = log|w|: the integrand is analytic for |Im u| < π/(4k), so a step of .2/k leaves a relative error of
 # exp(−2π·π/(4k)/(.2/k)) < 1e-10; below u = −30 lies a share of e^−30 of the Gaussian, above 2.4 less than e^−60.
@@ -14,10 +15,11 @@ _RANGE = (-30.0, 2.4)
 _BLOCK = 256
 
 
-def finite_t_for(spec: TargetSpec, nbeta: float, localization: float) -> FiniteT:
-    """The exact E[tK] at t = nβ and γ, or kind `none` with the reason.
+def finite_t_for(spec: TargetSpec, seed: int, nbeta: float, localization: float) -> FiniteT:
+    """The exact E[tK] at t = nβ and γ, else a reference with its error, else kind `none` with the reason.
 
     Args:
+        spec, seed: the target as its record names it: its data and w* follow from them.
         nbeta: t > 0. localization: γ ≥ 0.
     """
     model = spec.model
@@ -25,7 +27,11 @@ def finite_t_for(spec: TargetSpec, nbeta: float, localization: float) -> FiniteT
         value = quadratic_mean(model.curvatures, nbeta, localization)
         return FiniteT(value=value, se=0.0, kind="exact", source="½ Σ t·h/(t·h + γ), Gaussian integral")
     if not isinstance(model, NormalCrossingModel):
-        return _none("no exact value at finite t is known for this model")
+        reference = find_reference(spec, seed, nbeta, localization)
+        if reference is None:
+            return _none("neither an exact value nor a reference is known for this target at this t and γ")
+        source = f"{reference.method}; {reference.command}"
+        return FiniteT(value=reference.value, se=reference.se, kind="reference", source=source)
     exponents = [k for k in model.exponents if k > 0]
     if len(exponents) > 2:
         return _none(f"quadrature covers two coordinates of positive exponent, this model has {len(exponents)}")
