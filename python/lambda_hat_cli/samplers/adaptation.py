@@ -75,13 +75,13 @@ def adapt(
         BudgetUsedUp: when `ledger` has nothing left.
     """
     dtype = posterior.w_star.dtype
-    zero, log_step = jnp.asarray(np.zeros((), dtype)), jnp.asarray(np.log(step_size), dtype)
-    adaptation = Adaptation(jnp.asarray(BEFORE), zero, log_step, log_step, zero, zero)
+    zero, log_step = jnp.zeros((), dtype), jnp.asarray(np.log(step_size), dtype)
+    adaptation = Adaptation(jnp.asarray(BEFORE, jnp.int32), zero, log_step, log_step, zero, zero)
     blocks = []
     for start in range(0, len(stages), BLOCK):
         ledger.require("warm-up")
         block = stages[start : start + BLOCK]
-        padded = np.concatenate([block, np.full(BLOCK - len(block), SKIP)])
+        padded = np.concatenate([block, np.full(BLOCK - len(block), SKIP)]).astype(np.int32)
         states, adaptation, stats = _adapt_block(
             kernel, posterior, states, adaptation, keys, np.asarray(first_draw + start), padded
         )
