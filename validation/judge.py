@@ -242,3 +242,11 @@ def least_covered(runs: int, comparisons: int, false_alarm: float = FALSE_ALARM)
     Fewer happen with probability below false_alarm/comparisons where each interval holds it with probability .95.
     """
     return int(stats.binom.ppf(false_alarm / comparisons, runs, NOMINAL_COVERAGE))
+
+
+def most_wrong(runs: int, comparisons: int, false_alarm: float = FALSE_ALARM) -> int:
+    """The most of `runs` reliable runs that may be beyond tolerance.
+
+    More happen with probability at most false_alarm/comparisons where each is with probability .05.
+    """
+    return int(stats.binom.isf(false_alarm / comparisons, runs, WRONG_SHARE))

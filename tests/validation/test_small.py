@@ -7,7 +7,7 @@ comparisons together: a sound pipeline fails here less than once in a thousand (
 from pathlib import Path
 
 import pytest
-from judge import band, coverage, critical_value, least_covered
+from judge import band, coverage, critical_value, least_covered, most_wrong, wrong_share
 from outcomes import read_outcomes
 
 from pipeline.nextflow_run import PROJECT, run_pipeline
@@ -24,9 +24,10 @@ FAMILIES = {
     ("quadratic-rank-6", "vi"): 0.005,
     ("crossing-1-1", "hmc"): 0.01,
     ("crossing-1-1", "mclmc"): 0.02,
+    ("crossing-1-1", "sgld"): 0.02,
 }
-# One band a family, and one count of the intervals that hold the value.
-COMPARISONS = len(FAMILIES) + 1
+# One band a family, a count of the intervals that hold the value, and one of reliable runs beyond tolerance.
+COMPARISONS = len(FAMILIES) + 2
 
 
 def test_every_family_stays_in_its_band(tmp_path: Path) -> None:
@@ -49,3 +50,5 @@ def test_every_family_stays_in_its_band(tmp_path: Path) -> None:
     assert not left
     judged = [outcome for outcome in outcomes if (outcome.target, outcome.sampler) in FAMILIES]
     assert coverage(judged).hits >= least_covered(len(judged), COMPARISONS)
+    reliable = wrong_share(outcomes)
+    assert reliable.hits <= most_wrong(reliable.runs, COMPARISONS)
