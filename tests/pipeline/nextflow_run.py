@@ -48,8 +48,9 @@ def run_pipeline(
     project: Path = PROJECT,
     outdir: str = "results",
     environment: Mapping[str, str] | None = None,
+    seconds: float = 300,
 ) -> Run:
-    """Start the pipeline of `project` in `folder`, with the environments of this checkout."""
+    """Start the pipeline of `project` in `folder`, with the environments of this checkout; end it after `seconds`."""
     folder.mkdir(parents=True, exist_ok=True)
     command = [str(PROJECT / "scripts" / "nextflow"), "run", str(project / "main.nf"), "-profile", "local"]
     command += ["--env_dir", str(ENVIRONMENTS), "--outdir", outdir, *arguments]
@@ -60,7 +61,7 @@ def run_pipeline(
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
-        timeout=300,
+        timeout=seconds,
         check=False,
     )
     return Run(done.returncode, done.stdout, folder / outdir)

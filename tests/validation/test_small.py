@@ -31,9 +31,8 @@ COMPARISONS = len(FAMILIES) + 2
 
 
 def test_every_family_stays_in_its_band(tmp_path: Path) -> None:
-    run = run_pipeline(
-        tmp_path, "--experiment", str(PROJECT / "validation" / "experiments" / "small.yml"), "--diagnostics", "none"
-    )
+    experiment = str(PROJECT / "validation" / "experiments" / "small.yml")
+    run = run_pipeline(tmp_path, "--experiment", experiment, "--diagnostics", "none", seconds=1200)
     assert run.status == 0, run.output
     outcomes = list(read_outcomes(run.outdir))
     critical = critical_value(RUNS, COMPARISONS)
