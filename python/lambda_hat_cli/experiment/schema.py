@@ -400,12 +400,25 @@ class MclmcSettings(Strict):
                 raise ValueError(f"{name} is for adjusted: false, a Metropolis test leaves it nothing to do: drop it")
         return self
 
+    @model_validator(mode="after")
+    def _anchors(self) -> Self:
+        if self.control_variate == "w_star":
+            return self
+        if self.batch_size == "full":
+            raise ValueError("control_variate: anchor needs mini-batches; give a batch_size")
+        if self.draw_steps % self.anchor_every:
+            raise ValueError(
+                f"anchor_every: {self.anchor_every} does not divide draw_steps: {self.draw_steps}; give a divisor of it"
+            )
+        return self
+
 
 class SgldSettings(Strict):
     """Stochastic-gradient Langevin dynamics with a frozen (or, on request, moving and biased) preconditioner.
 
     `step_size: auto` takes half the inverse of the largest curvature; a number is used as it stands.
-    `batch_size: full` uses every row. `draw_steps` steps are averaged into one recorded draw.
+    `batch_size: full` uses every row; smaller batches are corrected by the full gradient at w*, or at an anchor, where
+    the chain was at most `anchor_every` steps ago. `draw_steps` steps are averaged into one recorded draw.
     """
 
     kind: Literal["sgld"]
@@ -414,6 +427,8 @@ class SgldSettings(Strict):
     moving: bool = False
     step_size: Positive | Literal["auto"] = "auto"
     batch_size: Count | Literal["full"] = "full"
+    control_variate: Literal["w_star", "anchor"] = "w_star"
+    anchor_every: Count = 20
     beta1: Annotated[float, Field(ge=0, lt=1)] = 0.9
     beta2: Annotated[float, Field(ge=0, lt=1)] = 0.99
     epsilon: Positive = 0.1

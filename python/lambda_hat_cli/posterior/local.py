@@ -6,6 +6,7 @@ coefficient").
 """
 
 import math
+from typing import NamedTuple
 
 import equinox as eqx
 import jax
@@ -33,6 +34,13 @@ def compensated_sum(terms: Float[Array, " m"]) -> Float[Array, ""]:
         rounding = (left - (total - virtual_right)) + (right - virtual_right)
         error = error[:half] + error[half:] + rounding
     return total[0] + error[0]
+
+
+class Anchor(NamedTuple):
+    """A point v where the full gradient t·∇L_n(v) is known, in nats."""
+
+    point: Float[Array, " d"]
+    gradient: Float[Array, " d"]
 
 
 class LocalPosterior(eqx.Module):
@@ -103,13 +111,25 @@ class LocalPosterior(eqx.Module):
         """∇U(w)."""
         return self.value_and_grad(w)[2]
 
-    def control_variate_gradient(self, w: Float[Array, " d"], indices: Int[Array, " batch"]) -> Float[Array, " d"]:
-        """∇U(w) as t·(∇L_B(w) − ∇L_B(w*) + ∇L_n(w*)) + γ(w−w*); costs twice batch/rows of a full gradient.
+    @property
+    def anchor_at_w_star(self) -> Anchor:
+        """w* and its gradient, which cost nothing more."""
+        return Anchor(self.w_star, self.gradient_at_w_star)
 
-        Source: Baker et al. 2019, "Control variates for stochastic gradient MCMC", eq. 6.
+    def anchor(self, w: Float[Array, " d"]) -> Anchor:
+        """w as the anchor of mini-batches near it; costs one full gradient."""
+        return Anchor(w, self.gradient(w) - self.localization * (w - self.w_star))
+
+    def control_variate_gradient(
+        self, w: Float[Array, " d"], indices: Int[Array, " batch"], anchor: Anchor
+    ) -> Float[Array, " d"]:
+        """∇U(w) as t·(∇L_B(w) − ∇L_B(v) + ∇L_n(v)) + γ(w−w*), v the anchor; twice batch/rows of a full gradient.
+
+        Sources: Baker et al. 2019, "Control variates for stochastic gradient MCMC", eq. 6 (v = w*); Dubey et al. 2016,
+        "Variance reduction in stochastic gradient Langevin dynamics", algorithm 1 (v a recent point of the chain).
         """
-        difference = self._batch_gradient(w, indices) - self._batch_gradient(self.w_star, indices)
-        return difference + self.gradient_at_w_star + self.localization * (w - self.w_star)
+        difference = self._batch_gradient(w, indices) - self._batch_gradient(anchor.point, indices)
+        return difference + anchor.gradient + self.localization * (w - self.w_star)
 
     def hessian_vector(self, w: Float[Array, " d"], v: Float[Array, " d"]) -> Float[Array, " d"]:
         """∇²U(w)·v; costs two gradients."""

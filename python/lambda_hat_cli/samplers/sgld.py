@@ -24,6 +24,7 @@ from lambda_hat_cli.samplers.base import (
 from lambda_hat_cli.samplers.driver import over_chains
 from lambda_hat_cli.samplers.sgld_curvature import EQUIVALENTS, largest_curvature
 from lambda_hat_cli.samplers.sgld_steps import (
+    Batches,
     LangevinState,
     Measured,
     MovingRule,
@@ -61,12 +62,12 @@ class SgldSampler(AbstractMarkovSampler):
 
     A recorded draw is `draw_steps` steps ε and twice as many ε/2 with the same noise. With the full batch its numbers
     are means over these steps; with mini-batches tK is measured once a draw, by one full gradient for each level, and
-    the gradients between are control-variate estimates around w*. With K₀ and K₁ the levels' tK and D = K₁ − K₀:
+    the gradients between are control-variate estimates around w* or an anchor. With K₀, K₁ the levels' tK, D = K₁ − K₀:
         llc_half_step  K₁
         llc            K₁ + D/3 (full batch, bias O(ε²)) or K₁ + D (mini-batch, bias O(ε)): Richardson's extrapolation
     so mean(llc) − mean(llc_half_step) is the correction made and, in size, the statement of what bias may be left.
     It is not to be believed where |D| exceeds a tenth of λ̂. `tuned["extrapolation"]` is the factor before D. `virial`,
-    `energy` and `distance_squared` are the ε/2 level's.
+    `energy`, `distance_squared` and `llc_square` = (tK)² are the ε/2 level's.
 
     Preconditioners run in their papers' moving form for the first half of warm-up; then the scale, averaged over the
     chains, is frozen and momentum dropped. `moving: true` records the papers' form itself, one level, no
@@ -93,14 +94,14 @@ class SgldSampler(AbstractMarkovSampler):
 
     def step(self, posterior: LocalPosterior, parameters: PyTree, state: Any, key: PRNGKeyArray) -> tuple[Any, Stats]:
         """One recorded draw: `draw_steps` steps of both levels, or of the moving form."""
-        batch_size, steps = self.batch_size(posterior), self.settings.draw_steps
+        batches, steps = self.batches(posterior), self.settings.draw_steps
         if self.settings.moving:
             state, seen = moving_draw(
-                posterior, parameters.step_size, moving_rule(self.settings), state, key, steps, batch_size
+                posterior, parameters.step_size, moving_rule(self.settings), state, key, steps, batches
             )
             return state, {**self._stats(posterior, parameters, seen, levels=1), "llc": seen.llc}
-        state, seen, seen_half = coupled_draw(posterior, parameters, state, key, steps, batch_size)
-        llc = seen_half.llc + extrapolation(batch_size) * (seen_half.llc - seen.llc)
+        state, seen, seen_half = coupled_draw(posterior, parameters, state, key, steps, batches)
+        llc = seen_half.llc + extrapolation(batches.size) * (seen_half.llc - seen.llc)
         return state, {
             **self._stats(posterior, parameters, seen_half, levels=3),
             "llc": llc,
@@ -138,25 +139,29 @@ class SgldSampler(AbstractMarkovSampler):
         """The w of the level ε/2 (of the only level for moving forms)."""
         return state.w if isinstance(state, MovingState) else state.w_half
 
-    def batch_size(self, posterior: LocalPosterior) -> int | None:
-        """Rows in a mini-batch, or None for the full batch."""
+    def batches(self, posterior: LocalPosterior) -> Batches:
+        """How gradients are estimated; a batch of all rows is the full batch."""
         asked = self.settings.batch_size
-        return None if asked == "full" or asked >= posterior.rows else asked
+        size = None if asked == "full" or asked >= posterior.rows else asked
+        return Batches(size, self.settings.anchor_every if self.settings.control_variate == "anchor" else None)
 
     def cost(self, posterior: LocalPosterior, levels: int) -> tuple[float, int]:
         """(full-data gradient equivalents, gradient evaluations) of one draw of one chain.
 
-        `levels` counts steps for each step ε: 3 for both levels, 1 for one.
+        `levels` counts steps for each step ε: 3 for both levels, 1 for one. The levels share their anchors.
         """
-        steps, batch_size = levels * self.settings.draw_steps, self.batch_size(posterior)
-        if batch_size is None:
+        steps, batches = levels * self.settings.draw_steps, self.batches(posterior)
+        if batches.size is None:
             return float(steps), steps
-        measured = 1 if levels == 1 else 2
-        return 2 * steps * batch_size / posterior.rows + measured, 2 * steps + measured
+        full = 1 if levels == 1 else 2
+        if batches.anchor_every is not None:
+            full += self.settings.draw_steps // batches.anchor_every
+        return 2 * steps * batches.size / posterior.rows + full, 2 * steps + full
 
     def _stats(self, posterior: LocalPosterior, parameters: StepParameters, seen: Measured, levels: int) -> Stats:
         equivalents, evaluations = self.cost(posterior, levels)
         return {
+            "llc_square": seen.llc_square,
             "energy": seen.energy,
             "virial": seen.virial,
             "distance_squared": seen.distance_squared,
@@ -203,14 +208,14 @@ def _advance(
     draws: int,
 ) -> tuple[PyTree, Measured]:
     """`draws` single-level draws of every chain; moving states move their preconditioner."""
-    steps, batch_size = sampler.settings.draw_steps, sampler.batch_size(posterior)
+    steps, batches = sampler.settings.draw_steps, sampler.batches(posterior)
 
     def one(state: Any, key: PRNGKeyArray) -> tuple[Any, Measured]:
         if isinstance(state, MovingState):
             return moving_draw(
-                posterior, parameters.step_size, moving_rule(sampler.settings), state, key, steps, batch_size
+                posterior, parameters.step_size, moving_rule(sampler.settings), state, key, steps, batches
             )
-        return single_draw(posterior, parameters, state, key, steps, batch_size)
+        return single_draw(posterior, parameters, state, key, steps, batches)
 
     def chain(state: Any, key: PRNGKeyArray) -> tuple[Any, Measured]:
         return jax.lax.scan(one, state, jax.random.split(key, draws))
@@ -308,7 +313,7 @@ class _WarmUp:
             parameters=parameters,
             tuned={
                 **_fit(float(parameters.step_size), self.curvature, None),
-                "extrapolation": None if settings.moving else extrapolation(self.sampler.batch_size(self.posterior)),
+                "extrapolation": None if settings.moving else extrapolation(self.sampler.batches(self.posterior).size),
                 "scale_least": float(jnp.min(parameters.scale)),
                 "scale_largest": float(jnp.max(parameters.scale)),
                 "warmup_draws": float(llc.shape[1]),

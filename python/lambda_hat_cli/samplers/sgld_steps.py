@@ -1,20 +1,23 @@
 """The Langevin steps that SGLD is made of: pure functions of one chain, jittable, no chain axis."""
 
 import math
-from typing import Literal, NamedTuple
+from collections.abc import Callable
+from functools import partial
+from typing import Any, Literal, NamedTuple
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, PRNGKeyArray
 
-from lambda_hat_cli.posterior.local import LocalPosterior
+from lambda_hat_cli.posterior.local import Anchor, LocalPosterior
 
 
 class Measured(NamedTuple):
-    """What one point of a chain shows: tK and U in nats, (w−w*)·∇U/d, ‖w−w*‖²."""
+    """What one point of a chain shows: tK and U in nats, (tK)², (w−w*)·∇U/d, ‖w−w*‖²."""
 
     llc: Float[Array, ""]
+    llc_square: Float[Array, ""]
     energy: Float[Array, ""]
     virial: Float[Array, ""]
     distance_squared: Float[Array, ""]
@@ -52,11 +55,23 @@ class MovingRule(eqx.Module):
     epsilon: float = eqx.field(static=True)
 
 
+class Batches(NamedTuple):
+    """How gradients are estimated.
+
+    Attributes:
+        size: rows in a mini-batch, None for the full batch.
+        anchor_every: steps for which an anchor serves, a divisor of a draw's steps; None where w* is the anchor.
+    """
+
+    size: int | None
+    anchor_every: int | None
+
+
 def measure(posterior: LocalPosterior, w: Float[Array, " d"]) -> tuple[Float[Array, " d"], Measured]:
     """∇U(w) and what w shows; one full gradient."""
     energy, llc, gradient = posterior.value_and_grad(w)
     distance_squared = jnp.sum((w - posterior.w_star) ** 2)
-    return gradient, Measured(llc, energy, posterior.virial(w, gradient), distance_squared)
+    return gradient, Measured(llc, llc**2, energy, posterior.virial(w, gradient), distance_squared)
 
 
 class Randomness(NamedTuple):
@@ -108,18 +123,19 @@ def single_draw(
     w: Float[Array, " d"],
     key: PRNGKeyArray,
     steps: int,
-    batch_size: int | None,
+    batches: Batches,
 ) -> tuple[Float[Array, " d"], Measured]:
     """`steps` steps of one level, for warm-up; measured as in `coupled_draw`."""
 
     def one(
-        w: Float[Array, " d"], drawn: Randomness
+        anchor: Anchor, w: Float[Array, " d"], drawn: Randomness
     ) -> tuple[Float[Array, " d"], tuple[Float[Array, " d"], Measured | None]]:
         y = langevin_point(w, parameters.step_size, parameters.scale, drawn.noise)
-        gradient, seen = _gradient(posterior, y, drawn.indices)
+        gradient, seen = _gradient(posterior, anchor, y, drawn.indices)
         return langevin_move(w, gradient, parameters.step_size, parameters.scale, drawn.noise), (y, seen)
 
-    w, (points, seen) = jax.lax.scan(one, w, randomness(posterior, key, steps, batch_size))
+    drawn = randomness(posterior, key, steps, batches.size)
+    w, (points, seen) = _anchored(posterior, one, lambda w: w, w, drawn, batches)
     return w, _summary(posterior, points, seen)
 
 
@@ -129,7 +145,7 @@ def coupled_draw(
     state: LangevinState,
     key: PRNGKeyArray,
     steps: int,
-    batch_size: int | None,
+    batches: Batches,
 ) -> tuple[LangevinState, Measured, Measured]:
     """`steps` steps ε of one level beside 2·`steps` steps ε/2 of the other, their noise coupled by ξ = (ξ₁+ξ₂)/√2.
 
@@ -142,28 +158,28 @@ def coupled_draw(
     half = 0.5 * parameters.step_size
 
     def one(
-        state: LangevinState, drawn: tuple[Randomness, Randomness]
+        anchor: Anchor, state: LangevinState, drawn: Randomness
     ) -> tuple[LangevinState, tuple[LangevinState, Measured | None, Measured | None]]:
-        first, second = drawn
-        noise = (first.noise + second.noise) / math.sqrt(2.0)
+        noise, first, second = drawn.noise.sum(axis=0) / math.sqrt(2.0), drawn.noise[0], drawn.noise[1]
+        rows, later_rows = (None, None) if drawn.indices is None else drawn.indices
         y = langevin_point(state.w, parameters.step_size, parameters.scale, noise)
-        gradient, seen = _gradient(posterior, y, first.indices)
-        w = langevin_move(state.w, gradient, parameters.step_size, parameters.scale, noise)
-        y_first = langevin_point(state.w_half, half, parameters.scale, first.noise)
-        gradient, seen_first = _gradient(posterior, y_first, first.indices)
-        middle = langevin_move(state.w_half, gradient, half, parameters.scale, first.noise)
-        y_second = langevin_point(middle, half, parameters.scale, second.noise)
-        gradient, seen_second = _gradient(posterior, y_second, second.indices)
-        w_half = langevin_move(middle, gradient, half, parameters.scale, second.noise)
-        seen_half = jax.tree.map(lambda a, b: 0.5 * (a + b), seen_first, seen_second)
-        return LangevinState(w, w_half), (LangevinState(y, y_second), seen, seen_half)
+        y_first = langevin_point(state.w_half, half, parameters.scale, first)
+        # Both levels at once: half as many small kernels as one after the other.
+        gradients, seen = jax.vmap(lambda point: _gradient(posterior, anchor, point, rows))(jnp.stack([y, y_first]))
+        w = langevin_move(state.w, gradients[0], parameters.step_size, parameters.scale, noise)
+        middle = langevin_move(state.w_half, gradients[1], half, parameters.scale, first)
+        y_second = langevin_point(middle, half, parameters.scale, second)
+        gradient, seen_second = _gradient(posterior, anchor, y_second, later_rows)
+        w_half = langevin_move(middle, gradient, half, parameters.scale, second)
+        seen_whole = jax.tree.map(lambda both: both[0], seen)
+        seen_half = jax.tree.map(lambda both, later: 0.5 * (both[1] + later), seen, seen_second)
+        return LangevinState(w, w_half), (LangevinState(y, y_second), seen_whole, seen_half)
 
-    first_key, second_key = jax.random.split(key)
-    drawn = (
-        randomness(posterior, first_key, steps, batch_size),
-        randomness(posterior, second_key, steps, batch_size),
+    drawn = jax.tree.map(
+        lambda values: values.reshape(steps, 2, *values.shape[1:]),
+        randomness(posterior, key, 2 * steps, batches.size),
     )
-    state, (points, seen, seen_half) = jax.lax.scan(one, state, drawn)
+    state, (points, seen, seen_half) = _anchored(posterior, one, lambda state: state.w_half, state, drawn, batches)
     return state, _summary(posterior, points.w, seen), _summary(posterior, points.w_half, seen_half)
 
 
@@ -174,7 +190,7 @@ def moving_draw(
     state: MovingState,
     key: PRNGKeyArray,
     steps: int,
-    batch_size: int | None,
+    batches: Batches,
 ) -> tuple[MovingState, Measured]:
     """`steps` steps w − (ε/2)·M·g + √(εM)·ξ, M from the running mean square of the gradients.
 
@@ -185,8 +201,10 @@ def moving_draw(
     without its Γ term; Kingma and Ba 2015, "Adam", algorithm 1, for momentum and its correction.
     """
 
-    def one(state: MovingState, drawn: Randomness) -> tuple[MovingState, tuple[Float[Array, " d"], Measured | None]]:
-        gradient, seen = _gradient(posterior, state.w, drawn.indices)
+    def one(
+        anchor: Anchor, state: MovingState, drawn: Randomness
+    ) -> tuple[MovingState, tuple[Float[Array, " d"], Measured | None]]:
+        gradient, seen = _gradient(posterior, anchor, state.w, drawn.indices)
         moved = MovingState(
             w=state.w,
             second_moment=rule.beta2 * state.second_moment + (1 - rule.beta2) * (gradient / posterior.nbeta) ** 2,
@@ -197,7 +215,8 @@ def moving_draw(
         w = langevin_move(state.w, drift, step_size, moving_scale(rule, moved), drawn.noise)
         return eqx.tree_at(lambda s: s.w, moved, w), (state.w, seen)
 
-    state, (points, seen) = jax.lax.scan(one, state, randomness(posterior, key, steps, batch_size))
+    drawn = randomness(posterior, key, steps, batches.size)
+    state, (points, seen) = _anchored(posterior, one, lambda state: state.w, state, drawn, batches)
     return state, _summary(posterior, points, seen)
 
 
@@ -207,12 +226,32 @@ def moving_scale(rule: MovingRule, state: MovingState) -> Float[Array, " d"]:
     return 1 / (rule.epsilon + jnp.sqrt(state.second_moment / correction))
 
 
+def _anchored(
+    posterior: LocalPosterior,
+    one: Callable[[Anchor, Any, Randomness], tuple[Any, Any]],
+    position: Callable[[Any], Float[Array, " d"]],
+    state: Any,
+    drawn: Randomness,
+    batches: Batches,
+) -> tuple[Any, Any]:
+    """`jax.lax.scan` of `one` over the steps of `drawn`, its anchor w* or renewed at `position` every so many steps."""
+    if batches.size is None or batches.anchor_every is None:
+        return jax.lax.scan(partial(one, posterior.anchor_at_w_star), state, drawn)
+
+    def stretch(state: Any, drawn: Randomness) -> tuple[Any, Any]:
+        return jax.lax.scan(partial(one, posterior.anchor(position(state))), state, drawn)
+
+    stretches = jax.tree.map(lambda values: values.reshape(-1, batches.anchor_every, *values.shape[1:]), drawn)
+    state, shown = jax.lax.scan(stretch, state, stretches)
+    return state, jax.tree.map(lambda values: values.reshape(-1, *values.shape[2:]), shown)
+
+
 def _gradient(
-    posterior: LocalPosterior, w: Float[Array, " d"], indices: Int[Array, " batch"] | None
+    posterior: LocalPosterior, anchor: Anchor, w: Float[Array, " d"], indices: Int[Array, " batch"] | None
 ) -> tuple[Float[Array, " d"], Measured | None]:
     if indices is None:
         return measure(posterior, w)
-    return posterior.control_variate_gradient(w, indices), None
+    return posterior.control_variate_gradient(w, indices, anchor), None
 
 
 def _summary(posterior: LocalPosterior, points: Float[Array, "steps d"], seen: Measured | None) -> Measured:
