@@ -176,7 +176,10 @@ def analysis_record(row: RunRow, key: str, llc: float | None, verdict: str, reas
         ess_bulk=4000.1 if settled else None,
         ess_tail=4100.2 if settled else None,
         rhat=1.0013 if settled else None,
-        variance=9.9 if settled else None,
+        llc_variance=9.9 if settled else None,
+        llc_variance_se=0.4 if settled else None,
+        llc_slope=llc - 9.9 if llc is not None else None,
+        llc_slope_se=0.5 if settled else None,
         verdict=verdict,
         reasons=reasons,
         checks=(
@@ -191,8 +194,10 @@ def analysis_record(row: RunRow, key: str, llc: float | None, verdict: str, reas
             ),
         ),
         minimum="at_minimum",
+        minimum_reason=None,
         delta=0.0123,
         error_budget=(ErrorTerm(name="Monte Carlo", value=0.105, note="2.1 standard errors"),),
+        stated_error=0.105,
         truth=TRUTHS[key],
         finite_t=FiniteT(
             value=finite_t,

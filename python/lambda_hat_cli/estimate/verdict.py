@@ -33,6 +33,7 @@ AT_MINIMUM = 0.02
 DRIFT_P = 1e-3
 DRIFT_SHARE = 0.25
 BASELINE = "baseline_error"
+"""What rounding may shift λ̂ by, nats: a name in run.json's `tuned`."""
 # Outside the interval, so it must be small beside what the interval may be.
 BASELINE_SHARE = 0.1
 AGREEMENT = "disagreement of the fits in s.e."

@@ -58,6 +58,11 @@ class ResultRow(ArtifactRecord):
     truth_exact: str | None
     folder: str
     reason: str | None
+    llc_variance: float | None
+    llc_variance_se: float | None
+    llc_slope: float | None
+    llc_slope_se: float | None
+    stated_error: float | None
 
 
 def result_row(experiment: str, run: PlannedRun) -> ResultRow:
@@ -107,6 +112,11 @@ def result_row(experiment: str, run: PlannedRun) -> ResultRow:
         truth_exact=truth.coefficient if truth else None,
         folder=row.folder,
         reason="; ".join(run.reasons) or None,
+        llc_variance=analysis.llc_variance if analysis else None,
+        llc_variance_se=analysis.llc_variance_se if analysis else None,
+        llc_slope=analysis.llc_slope if analysis else None,
+        llc_slope_se=analysis.llc_slope_se if analysis else None,
+        stated_error=analysis.stated_error if analysis else None,
     )
 
 

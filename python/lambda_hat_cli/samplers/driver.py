@@ -17,7 +17,7 @@ from jaxtyping import Array, Int, PRNGKeyArray, PyTree
 from lambda_hat_cli.artifacts.run import RunStatus, Trace
 from lambda_hat_cli.estimate.bias import discretisation_bias
 from lambda_hat_cli.estimate.interval import WIDTH, Estimate, UnusableTrace, estimate_markov, may_stop
-from lambda_hat_cli.estimate.verdict import virial_mean
+from lambda_hat_cli.estimate.verdict import BASELINE, virial_mean
 from lambda_hat_cli.experiment.schema import RunSettings, SamplerSettings
 from lambda_hat_cli.posterior.local import LocalPosterior
 from lambda_hat_cli.samplers.base import (
@@ -30,6 +30,7 @@ from lambda_hat_cli.samplers.base import (
     WarmedUp,
 )
 from lambda_hat_cli.samplers.recording import Recording
+from lambda_hat_cli.samplers.rounding import baseline_error
 
 BLOCK_DRAWS = 25
 FIRST_CHECK_DRAWS = 50
@@ -238,6 +239,8 @@ def _record(
     tuned = warmed.tuned
     if recording.draws > recording.first:
         tuned = tuned | sampler.conclude(posterior, warmed, states, recording.kept(), ledger)
+        ends = jax.vmap(sampler.position)(states)
+        tuned = tuned | {BASELINE: baseline_error(posterior, ends, ledger)}
     return MarkovRun(_trace(posterior, warmed, recording, runs.chains), tuned, warmed.biased, status, reason)
 
 
