@@ -18,6 +18,7 @@ import time
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -25,7 +26,7 @@ from devinterp.optim import SGLD
 from devinterp.slt.sampler import estimate_learning_coeff_with_summary
 from devinterp.utils import default_nbeta
 from target_folder import Target, read_target
-from torch.utils.data import DataLoader
+from torch.utils.data import DataLoader, Dataset
 
 DEFAULT_LEARNING_RATE = 0.01
 HAND_TUNED = (1e-4, 1e-5)
@@ -82,6 +83,20 @@ class Loss(torch.nn.Module):
         return torch.mean(torch.sum((x - y) ** 2, dim=1)) / (2 * self.scale**2)
 
 
+class FullBatches(Dataset[Batch]):
+    """The same batch for every step: collating its rows anew each time would take most of the time."""
+
+    def __init__(self, batch: Batch, steps: int):
+        self.batch = batch
+        self.steps = steps
+
+    def __len__(self) -> int:
+        return self.steps
+
+    def __getitem__(self, index: int) -> Batch:
+        return self.batch
+
+
 def full_batch(target: Target, dtype: torch.dtype) -> Batch:
     """The rows as one batch."""
     return tuple(torch.from_numpy(target.data[name]).to(dtype) for name in ("x", "y") if name in target.data)
@@ -114,9 +129,9 @@ def sample(target: Target, seed: int, lr: float, chains: int, budget: float, loc
     """One estimate from `budget` gradients in all."""
     model, batch, nbeta = Loss(target, torch.float32), full_batch(target, torch.float32), nbeta_of(target)
     draws = int(budget) // chains // 2
-    # Each item is the whole batch, an item a step: collating rows anew for every step would take most of the time.
-    loader = DataLoader([batch] * (2 * draws), batch_size=1, collate_fn=lambda items: items[0])
-    reason, results, began = "", {}, time.perf_counter()
+    loader = DataLoader(FullBatches(batch, 2 * draws), batch_size=1, collate_fn=lambda items: items[0])
+    results: dict[str, Any] = {}
+    reason, began = "", time.perf_counter()
     try:
         results = estimate_learning_coeff_with_summary(
             model=model,
@@ -135,7 +150,7 @@ def sample(target: Target, seed: int, lr: float, chains: int, budget: float, loc
             raise
         reason = str(error)
     llc, std = results.get("llc/mean"), results.get("llc/std")
-    if llc is not None and not (math.isfinite(llc) and math.isfinite(std)):
+    if llc is not None and std is not None and not (math.isfinite(llc) and math.isfinite(std)):
         llc, std, reason = None, None, f"the estimate is {llc}"
     return Line(
         target=target.name,
