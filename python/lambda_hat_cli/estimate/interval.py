@@ -16,6 +16,8 @@ WIDTH = 2.1
 MIN_DRAWS = 4
 ESS_TO_STOP = 400.0
 RHAT_TO_STOP = 1.02
+K_HAT_TO_ACCEPT, GAP_TO_ACCEPT = 0.5, 0.5
+K_HAT_TO_DRAW_ON, GAP_TO_DRAW_ON = 0.7, 1.0
 LOST_WEIGHTS = 1e-3
 
 
@@ -163,6 +165,25 @@ def may_stop(estimate: Estimate, tolerance: float, scale: float) -> bool:
         and estimate.rhat <= RHAT_TO_STOP
         and estimate.half_width <= tolerance * scale
     )
+
+
+def may_accept(estimate: WeightedEstimate, tolerance: float, scale: float) -> bool:
+    """Whether weighted draws need no better proposal: k̂, gap, sample size and half width as a reliable run has them.
+
+    `scale` is λ̂ + δ. Whatever is NaN does not pass.
+    """
+    return (
+        estimate.k_hat <= K_HAT_TO_ACCEPT
+        and estimate.gap <= GAP_TO_ACCEPT
+        and estimate.ess >= ESS_TO_STOP
+        and estimate.half_width <= tolerance * scale
+    )
+
+
+def more_draws_help(estimate: WeightedEstimate, tolerance: float, scale: float) -> bool:
+    """Whether the weights may still give a usable number and only the interval is wider than the tolerance."""
+    usable = estimate.k_hat <= K_HAT_TO_DRAW_ON and estimate.gap <= GAP_TO_DRAW_ON
+    return usable and estimate.half_width > tolerance * scale
 
 
 def check_usable(llc: Draws) -> None:

@@ -443,14 +443,16 @@ class SgldSettings(Strict):
 
 
 class ViSettings(Strict):
-    """Variational inference with a mixture of factor analyzers, importance-corrected.
+    """Variational inference with importance-corrected draws, in coordinates whitened by curvature.
 
-    One component of rank 0 is a Gaussian in the whitened coordinates.
+    `family: auto` fits a Gaussian and, where its weights do not vouch for it and d ≤ 12, a coupling flow. `mfa` is a
+    mixture of `components` factor analyzers; `rank` is also that of the Gaussian's factor.
+    `draws` of each fit are doubled, at most to 64,000, while only their number keeps the interval too wide.
     """
 
     kind: Literal["vi"]
     precision: Precision = "float32"
-    family: Literal["mfa"] = "mfa"
+    family: Literal["auto", "gaussian", "mfa", "flow"] = "auto"
     components: Count = 8
     rank: Annotated[int, Field(ge=0)] = 2
     whitening: Literal["auto", "full", "diagonal"] = "auto"

@@ -109,9 +109,10 @@ def _draw(
     say: Say,
 ) -> MarkovRun:
     key = run_key(row.seed)
+    delta = 0.0 if descent is None else descent.delta
     if isinstance(row.settings, ViSettings):
         with stopwatch.phase("sampling"):
-            fitted = fit_and_draw(posterior, row.settings, key, row.runs, ledger, say)
+            fitted = fit_and_draw(posterior, row.settings, key, row.runs, ledger, delta, say)
         return MarkovRun(fitted.trace, fitted.tuned, None, fitted.status, fitted.reason)
     sampler: AbstractMarkovSampler
     if isinstance(row.settings, HmcSettings):
@@ -120,7 +121,6 @@ def _draw(
         sampler = AdjustedMclmcSampler(row.settings) if row.settings.adjusted else MclmcSampler(row.settings)
     else:
         sampler = SgldSampler(row.settings)
-    delta = 0.0 if descent is None else descent.delta
     return run_markov(sampler, posterior, key, row.runs, ledger, stopwatch, delta, say)
 
 

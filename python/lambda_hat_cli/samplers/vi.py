@@ -1,8 +1,11 @@
-"""Variational inference by a mixture of factor analyzers: two independent fits and weighted draws from each."""
+"""Variational inference: two independent fits of a family and importance-weighted draws from each."""
 
 import math
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
+from typing import Literal
 
 import equinox as eqx
 import jax
@@ -13,18 +16,36 @@ from jax import lax
 from jaxtyping import Array, Float, Int, PRNGKeyArray
 
 from lambda_hat_cli.artifacts.run import RunStatus, Trace
-from lambda_hat_cli.estimate.interval import UnusableTrace, estimate_weighted
+from lambda_hat_cli.estimate.interval import (
+    UnusableTrace,
+    WeightedEstimate,
+    estimate_weighted,
+    may_accept,
+    more_draws_help,
+)
 from lambda_hat_cli.estimate.psis import log_sum_exp
+from lambda_hat_cli.estimate.verdict import BASELINE
 from lambda_hat_cli.experiment.schema import RunSettings, ViSettings
 from lambda_hat_cli.posterior.local import LocalPosterior
 from lambda_hat_cli.samplers.base import GradientLedger, Say
 from lambda_hat_cli.samplers.driver import ONE_BY_ONE_WORK, split_stats
-from lambda_hat_cli.samplers.vi_family import MixtureOfFactorAnalyzers, initial_family, log_density_float64
+from lambda_hat_cli.samplers.rounding import LINES, NODES, baseline_error
+from lambda_hat_cli.samplers.vi_family import AbstractFamily, initial_mixture
+from lambda_hat_cli.samplers.vi_flow import initial_flow
 from lambda_hat_cli.samplers.vi_whitening import Whitening, whiten
 
+FamilyName = Literal["gaussian", "mfa", "flow"]
+FAMILIES: tuple[FamilyName, ...] = ("gaussian", "flow")
+"""What `auto` tries."""
+FLOW_UP_TO = 12
+"""`auto` tries a flow up to this d; beyond, none was found that covers a posterior which a Gaussian does not."""
 FITS = 2
 """Independent fits: their disagreement is seen by no diagnostic of one alone."""
 BLOCK_STEPS = 100
+MOST_DRAWS = 64_000
+"""Draws of one fit, however wide the interval still is."""
+MOST_NUMBERS = 4_000_000
+"""Draws of one fit times d, which are held in memory."""
 LOSS_SHARE = 1 / 3
 """A loss without its gradient costs a third of one with it: one pass forward, none of the two backward."""
 TOGETHER = 32
@@ -38,10 +59,11 @@ class VariationalRun:
     Attributes:
         trace: weighted_iid; a row is a fit, its draws are fresh, sample_stats["log_weight"] = log p̃ − log q with
             p̃ = exp(−U). (fits, 0) where the run ended before drawing.
-        tuned: of the draws `k_hat`, `gap` (log Z by importance sampling − ELBO, nats), `variance_ratio`
-            (each the worst of the fits), `importance_ess` (the least), `plain_llc` (mean of tK without weights, a
-            diagnostic only); `elbo` and `log_evidence` (means over the fits, log ∫exp(−U)dw); of the fit `steps`,
-            `nonfinite_steps` (left out, over both fits), `curvature`. None is unknown.
+        tuned: `families_tried` (under `auto` 1 is the Gaussian, 2 the flow). Of the draws `k_hat`, `gap` (log Z by
+            importance sampling − ELBO, nats), `variance_ratio` (each the worst of the fits), `importance_ess` (the
+            least), `plain_llc` (mean of tK without weights, a diagnostic only); `elbo` and `log_evidence` (means over
+            the fits, log ∫exp(−U)dw). Of the fits `steps`, `nonfinite_steps` (left out, over both), `curvature`.
+            None is unknown.
         status, reason: how the run ended; reason is None for `completed`.
     """
 
@@ -54,10 +76,30 @@ class VariationalRun:
 class Training(eqx.Module):
     """A fit under way."""
 
-    family: MixtureOfFactorAnalyzers
+    family: AbstractFamily
     optimizer_state: optax.OptState
     key: PRNGKeyArray
     nonfinite_steps: Int[Array, ""]
+
+
+@dataclass(frozen=True)
+class Attempt:
+    """Two fits of one family and the draws of each.
+
+    Attributes:
+        stats: (fits, draws). positions: w (fits, draws, d), or None where they are not kept. ends: a few of them.
+        estimate: None where the draws hold none.
+        steps: of each fit. nonfinite_steps: left out, over the fits.
+        reason: why the fits are shorter than asked for, or None.
+    """
+
+    stats: dict[str, np.ndarray]
+    positions: np.ndarray | None
+    ends: np.ndarray
+    estimate: WeightedEstimate | None
+    steps: int
+    nonfinite_steps: int
+    reason: str | None
 
 
 def fit_and_draw(
@@ -66,46 +108,103 @@ def fit_and_draw(
     key: PRNGKeyArray,
     runs: RunSettings,
     ledger: GradientLedger,
+    delta: float,
     say: Say,
 ) -> VariationalRun:
-    """Fit q twice from keys of their own, then draw `settings.draws` times from each.
+    """Fit q twice from keys of their own, then draw from each, `settings.draws` times or more.
+
+    `auto` takes a Gaussian, and goes on to a flow where the Gaussian's weights do not vouch for it and d is small.
+    `delta` = U(w*) − min U enters the scale λ̂ + δ that errors are judged by.
 
     Where the gradient budget does not hold `settings.steps` the fits are shorter, with their whole learning-rate
     schedule, and the status is budget_exhausted; so it is when the time runs out during a fit. Either way q is drawn
     from: the weights correct any q, and k̂ tells when they cannot.
     """
-    whitening_key, *fit_keys = jax.random.split(key, 1 + FITS)
+    whitening_key, *family_keys = jax.random.split(key, 1 + len(FAMILIES))
     whitening, curvature = whiten(posterior, settings.whitening, whitening_key, ledger)
     tuned: dict[str, float | None] = {"curvature": curvature if math.isfinite(curvature) else None}
     if not (math.isfinite(whitening.log_determinant) and bool(jnp.all(jnp.isfinite(whitening.matrix)))):
         return VariationalRun(
             _empty_trace(), tuned, "diverged", "the curvature at w* is zero or not finite; give a positive localization"
         )
-    per_component = max(1, settings.samples_per_step // settings.components)
-    per_step = per_component * settings.components
-    left = ledger.left - FITS * settings.draws * LOSS_SHARE
-    steps = min(settings.steps, int(left // (FITS * per_step)))
-    if steps < 1:
+    kept: Attempt | None = None
+    reason: str | None = None
+    tried = 0
+    for family, family_key in zip(families(settings, posterior.d), family_keys, strict=False):
+        attempt = _attempt(posterior, whitening, settings, family, family_key, runs, delta, ledger, say)
+        if attempt is None:
+            reason = (
+                f"the budget of {ledger.limit:,.0f} gradients holds no fit of {family} with "
+                f"{settings.samples_per_step} gradients a step and {settings.draws} draws: "
+                "give runs.budget.gradients more"
+            )
+            break
+        kept, reason, tried = attempt, attempt.reason, tried + 1
+        scale = delta + (0.0 if attempt.estimate is None else attempt.estimate.llc)
+        if attempt.estimate is not None and may_accept(attempt.estimate, runs.tolerance, scale):
+            break
+    if kept is None:
+        return VariationalRun(_empty_trace(), tuned, "budget_exhausted", reason)
+    recorded, rest = split_stats(kept.stats, posterior)
+    trace = Trace(draw_kind="weighted_iid", posterior=recorded, sample_stats=rest, positions=kept.positions)
+    tuned |= {"families_tried": float(tried), "steps": float(kept.steps)}
+    tuned |= {"nonfinite_steps": float(kept.nonfinite_steps), **_diagnostics(kept)}
+    tuned[BASELINE] = baseline_error(posterior, jnp.asarray(kept.ends), ledger)
+    lost = int(np.count_nonzero(~(np.isfinite(kept.stats["llc"]) & np.isfinite(kept.stats["log_weight"]))))
+    if lost:
         return VariationalRun(
-            _empty_trace(),
+            trace,
             tuned,
-            "budget_exhausted",
-            f"the budget of {ledger.limit:,.0f} gradients holds no fit of {per_step} gradients a step and "
-            f"{settings.draws} draws: give runs.budget.gradients more",
+            "diverged",
+            f"{lost} of {kept.stats['llc'].size} draws have no finite tK or weight: the fit reaches too far",
         )
+    return VariationalRun(trace, tuned, "completed" if reason is None else "budget_exhausted", reason)
+
+
+def families(settings: ViSettings, d: int) -> tuple[FamilyName, ...]:
+    """What is fitted, in this order, until one is accepted."""
+    if settings.family != "auto":
+        return (settings.family,)
+    return FAMILIES if d <= FLOW_UP_TO else FAMILIES[:1]
+
+
+def _attempt(
+    posterior: LocalPosterior,
+    whitening: Whitening,
+    settings: ViSettings,
+    name: FamilyName,
+    key: PRNGKeyArray,
+    runs: RunSettings,
+    delta: float,
+    ledger: GradientLedger,
+    say: Say,
+) -> Attempt | None:
+    """FITS fits of one family and their draws; None where the budget does not hold a single step."""
+    strata = settings.components if name == "mfa" else 1
+    per_stratum = max(1, settings.samples_per_step // strata)
+    left = ledger.left - FITS * settings.draws * LOSS_SHARE - LINES * (NODES + 1)
+    steps = min(settings.steps, int(left // (FITS * per_stratum * strata)))
+    if steps < 1:
+        return None
     reason = None
     if steps < settings.steps:
         reason = (
             f"the budget of {ledger.limit:,.0f} gradients holds {steps} of {settings.steps} steps a fit: "
             "give runs.budget.gradients more"
         )
-    rows: list[dict[str, np.ndarray]] = []
-    positions: list[np.ndarray] = []
+    fits: list[AbstractFamily] = []
+    draw_keys: list[PRNGKeyArray] = []
     nonfinite_steps = 0
-    for number, fit_key in enumerate(fit_keys, start=1):
-        train_key, draw_key = jax.random.split(fit_key)
+    for number, fit_key in enumerate(jax.random.split(key, FITS), start=1):
+        start_key, train_key, draw_key = jax.random.split(fit_key, 3)
         training, done = _train(
-            posterior, whitening, settings, per_component, steps, train_key, ledger, say, f"vi fit {number}/{FITS}"
+            posterior,
+            whitening,
+            _initial(name, settings, start_key, posterior),
+            Schedule(steps, per_stratum, strata, settings.learning_rate),
+            train_key,
+            ledger,
+            partial(_say_of_fit, say, f"vi {name} {number}/{FITS}"),
         )
         nonfinite_steps += int(training.nonfinite_steps)
         if done < steps:
@@ -113,55 +212,100 @@ def fit_and_draw(
                 f"the budget of seconds ended fit {number} after {done} of {settings.steps} steps: "
                 "give runs.budget.seconds more"
             )
-        row, w = _draw(posterior, whitening, training.family, settings.draws, draw_key)
-        ledger.add("sampling", settings.draws, LOSS_SHARE)
-        rows.append(row)
-        if runs.save_positions:
-            positions.append(w)
-    stats = {name: np.stack([row[name] for row in rows]) for name in rows[0]}
-    recorded, rest = split_stats(stats, posterior)
-    trace = Trace(
-        draw_kind="weighted_iid",
-        posterior=recorded,
-        sample_stats=rest,
-        positions=np.stack(positions) if positions else None,
-    )
-    tuned |= {"steps": float(steps), "nonfinite_steps": float(nonfinite_steps), **_diagnostics(stats)}
-    lost = int(np.count_nonzero(~(np.isfinite(stats["llc"]) & np.isfinite(stats["log_weight"]))))
-    if lost:
-        return VariationalRun(
-            trace,
-            tuned,
-            "diverged",
-            f"{lost} of {stats['llc'].size} draws have no finite tK or weight: the fit reaches too far",
-        )
-    return VariationalRun(trace, tuned, "completed" if reason is None else "budget_exhausted", reason)
+        fits.append(training.family)
+        draw_keys.append(draw_key)
+    stats, w, estimate = _draw_enough(posterior, whitening, fits, draw_keys, settings.draws, runs, delta, ledger)
+    return Attempt(stats, w if runs.save_positions else None, w[-1, :LINES], estimate, steps, nonfinite_steps, reason)
+
+
+def _say_of_fit(say: Say, name: str, line: str) -> None:
+    say(f"{name}: {line}")
+
+
+def _draw_enough(
+    posterior: LocalPosterior,
+    whitening: Whitening,
+    fits: Sequence[AbstractFamily],
+    keys: Sequence[PRNGKeyArray],
+    draws: int,
+    runs: RunSettings,
+    delta: float,
+    ledger: GradientLedger,
+) -> tuple[dict[str, np.ndarray], np.ndarray, WeightedEstimate | None]:
+    """`draws` of each fit, then twice as many, and again, while only their number keeps the interval too wide.
+
+    Returns:
+        Statistics (fits, draws), w (fits, draws, d), of which only a few where they are not to be saved, and the
+        estimate, None where there is none.
+    """
+    batches: list[list[tuple[dict[str, np.ndarray], np.ndarray]]] = [[] for _ in fits]
+    while True:
+        done = len(batches[0])
+        for fit, key, rows in zip(fits, keys, batches, strict=True):
+            for number in range(done, max(1, 2 * done)):
+                row, w = _draw(posterior, whitening, fit, draws, jax.random.fold_in(key, number))
+                rows.append((row, w if runs.save_positions else w[:LINES]))
+                ledger.add("sampling", draws, LOSS_SHARE)
+        stats = {
+            name: np.stack([np.concatenate([row[name] for row, _ in rows]) for rows in batches])
+            for name in batches[0][0][0]
+        }
+        try:
+            estimate = estimate_weighted(stats["llc"], stats["log_weight"])
+        except UnusableTrace:
+            estimate = None
+        drawn = len(batches[0]) * draws
+        more = len(fits) * drawn * LOSS_SHARE
+        if (
+            estimate is None
+            or not more_draws_help(estimate, runs.tolerance, delta + estimate.llc)
+            or 2 * drawn > MOST_DRAWS
+            or 2 * drawn * posterior.d > MOST_NUMBERS
+            or more + LINES * (NODES + 1) > ledger.left
+            or time.monotonic() >= ledger.deadline
+        ):
+            return stats, np.stack([np.concatenate([w for _, w in rows]) for rows in batches]), estimate
+
+
+def _initial(name: FamilyName, settings: ViSettings, key: PRNGKeyArray, posterior: LocalPosterior) -> AbstractFamily:
+    """Near N(0, I), the Gaussian that the whitening stands for."""
+    d, dtype = posterior.d, posterior.w_star.dtype
+    if name == "flow":
+        return initial_flow(key, d, dtype)
+    return initial_mixture(key, 1 if name == "gaussian" else settings.components, settings.rank, d, dtype)
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """One fit: steps, samples of each stratum a step, strata, and Adam's largest learning rate."""
+
+    steps: int
+    per_stratum: int
+    strata: int
+    learning_rate: float
 
 
 def _train(
     posterior: LocalPosterior,
     whitening: Whitening,
-    settings: ViSettings,
-    per_component: int,
-    steps: int,
+    family: AbstractFamily,
+    schedule: Schedule,
     key: PRNGKeyArray,
     ledger: GradientLedger,
     say: Say,
-    name: str,
 ) -> tuple[Training, int]:
-    """One fit; returns it and the steps done, fewer than `steps` when the time ran out."""
-    start_key, key = jax.random.split(key)
-    family = initial_family(start_key, settings.components, settings.rank, posterior.d, posterior.w_star.dtype)
-    rate, total = jnp.asarray(settings.learning_rate, posterior.w_star.dtype), jnp.asarray(steps)
-    optimizer = _optimizer(rate, total, posterior.d)
-    training = Training(family, optimizer.init(family), key, jnp.asarray(0))
+    """One fit; returns it and the steps done, fewer than scheduled when the time ran out."""
+    rate = jnp.asarray(schedule.learning_rate, posterior.w_star.dtype)
+    total = jnp.asarray(schedule.steps)
+    start = _optimizer(rate, total, posterior.d).init(eqx.filter(family, eqx.is_inexact_array))
+    training = Training(family, start, key, jnp.asarray(0))
     done = 0
-    while done < steps and time.monotonic() < ledger.deadline:
-        block = min(BLOCK_STEPS, steps - done)
-        training, elbo = _descend(posterior, whitening, training, jnp.asarray(block), per_component, rate, total)
+    while done < schedule.steps and time.monotonic() < ledger.deadline:
+        block = min(BLOCK_STEPS, schedule.steps - done)
+        training, elbo = _descend(posterior, whitening, training, jnp.asarray(block), schedule.per_stratum, rate, total)
         done += block
-        ledger.add("fit", block * per_component * settings.components)
-        say(f"{name}: {done}/{steps} steps, ELBO {float(elbo):.5g}")
+        ledger.add("fit", block * schedule.per_stratum * schedule.strata)
+        say(f"{done}/{schedule.steps} steps, ELBO {float(elbo):.5g}")
     return training, done
 
 
@@ -181,7 +325,7 @@ def _descend(
     whitening: Whitening,
     training: Training,
     block: Int[Array, ""],
-    per_component: int,
+    per_stratum: int,
     learning_rate: Float[Array, ""],
     steps: Int[Array, ""],
 ) -> tuple[Training, Float[Array, ""]]:
@@ -192,11 +336,11 @@ def _descend(
         training, total = carry
         key, draw_key = jax.random.split(training.key)
         loss, gradient = eqx.filter_value_and_grad(negative_elbo)(
-            training.family, posterior, whitening, draw_key, per_component
+            training.family, posterior, whitening, draw_key, per_stratum
         )
         finite = jnp.all(jnp.stack([jnp.all(jnp.isfinite(leaf)) for leaf in jax.tree.leaves(gradient)]))
         updates, state = optimizer.update(gradient, training.optimizer_state)
-        moved = (optax.apply_updates(training.family, updates), state)
+        moved = (eqx.apply_updates(training.family, updates), state)
         family, state = jax.tree.map(
             lambda new, old: jnp.where(finite, new, old), moved, (training.family, training.optimizer_state)
         )
@@ -207,19 +351,19 @@ def _descend(
 
 
 def negative_elbo(
-    family: MixtureOfFactorAnalyzers,
+    family: AbstractFamily,
     posterior: LocalPosterior,
     whitening: Whitening,
     key: PRNGKeyArray,
-    per_component: int,
+    per_stratum: int,
 ) -> Float[Array, ""]:
     """E_q[log q(z) + U(w* + S z)] − log|det S| = KL(q‖p) − log ∫exp(−U)dw, an unbiased estimate in nats.
 
     Its gradient is the path derivative without the score term, whose mean is zero (Roeder, Wu and Duvenaud 2017,
-    "Sticking the landing"): it vanishes draw by draw where q is exact. Stratified: every component is drawn from
+    "Sticking the landing"): it vanishes draw by draw where q is exact. Stratified: every part of q is drawn from
     equally often and counted by its weight, so that the weights have a gradient too.
     """
-    points = family.draw_each(key, per_component)
+    points, weights = family.strata(key, per_stratum)
     z = points.reshape(-1, posterior.d)
     still = lax.stop_gradient(z)
 
@@ -232,13 +376,13 @@ def negative_elbo(
     linear = energy + jnp.sum(gradient * (z - still), axis=1)
     terms = linear + jax.vmap(lax.stop_gradient(family).log_density)(z)
     means = jnp.mean(terms.reshape(points.shape[:2]), axis=1)
-    return jnp.sum(jax.nn.softmax(family.logits) * means) - whitening.log_determinant
+    return jnp.sum(weights * means) - whitening.log_determinant
 
 
 def _draw(
     posterior: LocalPosterior,
     whitening: Whitening,
-    family: MixtureOfFactorAnalyzers,
+    family: AbstractFamily,
     draws: int,
     key: PRNGKeyArray,
 ) -> tuple[dict[str, np.ndarray], np.ndarray]:
@@ -249,13 +393,13 @@ def _draw(
         "llc": llc.astype(np.float64),
         "energy": energy,
         "distance_squared": np.sum((w.astype(np.float64) - np.asarray(posterior.w_star, np.float64)) ** 2, axis=1),
-        "log_weight": whitening.log_determinant - energy - log_density_float64(family, z),
+        "log_weight": whitening.log_determinant - energy - family.log_densities(z),
     }, w
 
 
 @eqx.filter_jit
 def _evaluate(
-    posterior: LocalPosterior, whitening: Whitening, family: MixtureOfFactorAnalyzers, draws: int, key: PRNGKeyArray
+    posterior: LocalPosterior, whitening: Whitening, family: AbstractFamily, draws: int, key: PRNGKeyArray
 ) -> tuple[Float[Array, "draws d"], Float[Array, "draws d"], Float[Array, " draws"], Float[Array, " draws"]]:
     """z, w, U(w) and tK(w) of `draws` draws."""
     z = family.draw(key, draws)
@@ -268,14 +412,13 @@ def _together(posterior: LocalPosterior) -> int:
     return 1 if posterior.work > ONE_BY_ONE_WORK else TOGETHER
 
 
-def _diagnostics(stats: dict[str, np.ndarray]) -> dict[str, float | None]:
+def _diagnostics(attempt: Attempt) -> dict[str, float | None]:
     """What `VariationalRun.tuned` says of the draws; all None where no estimate can be made of them."""
     names = ("k_hat", "gap", "variance_ratio", "importance_ess", "plain_llc", "elbo", "log_evidence")
-    try:
-        estimate = estimate_weighted(stats["llc"], stats["log_weight"])
-    except UnusableTrace:
+    estimate = attempt.estimate
+    if estimate is None:
         return dict.fromkeys(names)
-    log_weight = stats["log_weight"]
+    log_weight = attempt.stats["log_weight"]
     evidence = np.mean([log_sum_exp(row) - math.log(row.size) for row in log_weight])
     values = (
         estimate.k_hat,
