@@ -87,13 +87,16 @@ def with_fault(trace: Trace, fault: str) -> Trace:
 
 
 def chosen(rows: tuple[RunRow, ...], results: Path) -> dict[str, list[RunRow]]:
-    """The first finished runs of every target, by the target's folder."""
+    """The first reliable runs of every target, by the target's folder: what breaks them is then the fault alone."""
     found: dict[str, list[RunRow]] = {}
     for row in rows:
         runs = found.setdefault(f"{row.target}-{row.target_id[:8]}", [])
-        if len(runs) < RUNS_A_TARGET and (results / "runs" / row.folder / "trace.nc").is_file():
+        folder = results / "runs" / row.folder
+        if len(runs) == RUNS_A_TARGET or not (folder / "analysis.json").is_file():
+            continue
+        if AnalysisFolder(folder).record.verdict == "reliable":
             runs.append(row)
-    return found
+    return {target: runs for target, runs in found.items() if runs}
 
 
 def analyse_with_fault(results: Path, target: str, rows: list[RunRow], fault: str, out: Path) -> None:
