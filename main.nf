@@ -44,6 +44,7 @@ workflow ESTIMATE {
     // [pack id, pack, target folder, a folder each run that left one]
     def to_analyze = to_sample
         .join(SAMPLE_FLOAT64.out.runs.mix(SAMPLE_FLOAT32.out.runs))
+        .filter { _id, _pack, _target, folders -> folders }
         .map { id, pack, target, folders -> [id, pack.named().of(folders), target, folders] }
     ANALYZE(to_analyze, plan.map { folder -> RunRecords.sources(folder, 'analyze') }, diagnostics, environments.analyze)
 
@@ -52,7 +53,7 @@ workflow ESTIMATE {
         plan.map { folder -> folder.listFiles().findAll { file -> file.isFile() }.sort() },
         sortedPaths(BUILD_TARGET.out.target),
         sortedPaths(ANALYZE.out.analyses),
-        failures.toSortedList { a, b -> a.name <=> b.name },
+        failures.flatten().toSortedList { a, b -> a.name <=> b.name },
         plan.map { folder -> RunRecords.sources(folder, 'report') },
         environments.analyze,
     )

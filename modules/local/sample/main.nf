@@ -13,7 +13,7 @@ process SAMPLE {
     val env_id
 
     output:
-    tuple val(id), path('runs/*', arity: '1..*'), emit: runs, optional: true // a folder a run, named by its id
+    tuple val(id), path('runs/*', arity: '0..*'), emit: runs // a folder for each run that did not fail, named by its id
     path 'published/*/*', emit: files, optional: true // the same, file by file
     path 'failures/*', emit: failure, optional: true
 
