@@ -400,18 +400,6 @@ class MclmcSettings(Strict):
                 raise ValueError(f"{name} is for adjusted: false, a Metropolis test leaves it nothing to do: drop it")
         return self
 
-    @model_validator(mode="after")
-    def _anchors(self) -> Self:
-        if self.control_variate == "w_star":
-            return self
-        if self.batch_size == "full":
-            raise ValueError("control_variate: anchor needs mini-batches; give a batch_size")
-        if self.draw_steps % self.anchor_every:
-            raise ValueError(
-                f"anchor_every: {self.anchor_every} does not divide draw_steps: {self.draw_steps}; give a divisor of it"
-            )
-        return self
-
 
 class SgldSettings(Strict):
     """Stochastic-gradient Langevin dynamics with a frozen (or, on request, moving and biased) preconditioner.
@@ -439,6 +427,18 @@ class SgldSettings(Strict):
     def _moving_preconditioner(self) -> Self:
         if self.moving and self.preconditioner == "none":
             raise ValueError("moving: true needs a preconditioner (rmsprop or adam)")
+        return self
+
+    @model_validator(mode="after")
+    def _anchors(self) -> Self:
+        if self.control_variate == "w_star":
+            return self
+        if self.batch_size == "full":
+            raise ValueError("control_variate: anchor needs mini-batches; give a batch_size")
+        if self.draw_steps % self.anchor_every:
+            raise ValueError(
+                f"anchor_every: {self.anchor_every} does not divide draw_steps: {self.draw_steps}; give a divisor of it"
+            )
         return self
 
 
