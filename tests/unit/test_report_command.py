@@ -17,7 +17,7 @@ import pytest
 from matplotlib.figure import Figure
 from pydantic import TypeAdapter
 
-from lambda_hat_cli.artifacts.analysis import AnalysisRecord, Check, ErrorTerm, FiniteT
+from lambda_hat_cli.artifacts.analysis import AnalysisFolder, AnalysisRecord, Check, ErrorTerm, FiniteT
 from lambda_hat_cli.artifacts.failure import FailureNote
 from lambda_hat_cli.artifacts.run import Descent, Environment, RunRecord
 from lambda_hat_cli.artifacts.store import write_record
@@ -36,8 +36,9 @@ from lambda_hat_cli.experiment.schema import (
 from lambda_hat_cli.figures import combined
 from lambda_hat_cli.provenance import import_closure
 from lambda_hat_cli.report import numbers, page
-from lambda_hat_cli.report.collect import collect
+from lambda_hat_cli.report.collect import Collection, PlannedRun, PlannedTarget, collect
 from lambda_hat_cli.report.results import ResultRow
+from lambda_hat_cli.report.summary import write_summary
 
 ROOT = Path(__file__).resolve().parents[2]
 NASTY = '<script>alert("x")</script>'
@@ -472,7 +473,7 @@ def test_many_runs_link_their_pictures(case: Case, monkeypatch: pytest.MonkeyPat
     monkeypatch.setattr(page, "EMBED_UP_TO_RUNS", 6)
     collection = collect(*(case.folder / name for name in ("plan", "analyses", "targets", "failures")))
     summary = case.folder / "summary"
-    pictures = ("llc_convergence_combined.png", "llc_convergence", "training")
+    pictures = ("llc_convergence_combined.png", "llc_convergence", "training", "temperatures")
     text = page.page(collection, *(summary / name for name in pictures))
     sources = re.findall(r'src="([^"]*)"', text)
     assert [source[:22] for source in sources].count("data:image/png;base64,") == 1
@@ -500,3 +501,30 @@ def test_a_wild_run_does_not_stretch_the_combined_picture() -> None:
 def test_the_guide_explains_every_column() -> None:
     explained = set(re.findall(r"`(\w+)`", (ROOT / "docs/results.md").read_text(encoding="utf-8")))
     assert set(ResultRow.model_fields) <= explained
+
+
+def test_several_temperatures_are_read_together(tmp_path: Path) -> None:
+    """λ̂(t) of the quadratic at its exact values: a line of slope 10, multiplicity 1 among those that fit."""
+    target = target_row("quadratic", "quadratic")
+    target_folder = PlannedTarget(target, target_record(target, "quadratic"), None)
+    runs = []
+    for number, beta in enumerate((0.1, 0.5, 2.0, 10.0)):
+        row = run_row(target, "hmc", number, posterior=PosteriorSettings(inverse_temperature=beta))
+        llc = 10 * 1000 * beta / (1000 * beta + 1)
+        record = analysis_record(row, "quadratic", llc, "reliable", ()).model_copy(
+            update={"beta": beta, "nbeta": 1000 * beta, "llc_low": llc - 0.21, "llc_high": llc + 0.21, "llc_se": 0.1}
+        )
+        write_analysis(tmp_path / f"{number}", record)
+        runs.append(PlannedRun(row, target_folder, AnalysisFolder(tmp_path / f"{number}"), None))
+    experiment = Experiment(name="t", targets=(TargetEntry(name="quadratic", spec=target.spec),))
+    collection = Collection(
+        PlanRecord(source="t.yml", set="", experiment=experiment), (target_folder,), tuple(runs), ()
+    )
+    (tmp_path / "summary").mkdir()
+    write_summary(tmp_path / "summary", collection)
+    (line,) = csv.DictReader((tmp_path / "summary/temperatures.csv").read_text().splitlines())
+    assert (line["runs"], line["temperatures"], line["multiplicity_low"]) == ("4", "4", "1")
+    assert float(line["llc_regression_low"]) < 10 < float(line["llc_regression_high"])
+    assert "Over inverse temperatures" in (tmp_path / "summary/report.html").read_text()
+    (picture,) = (tmp_path / "summary/temperatures").glob("*.png")
+    assert picture.read_bytes().startswith(b"\x89PNG")

@@ -2,6 +2,8 @@
 
 import math
 
+from lambda_hat_cli.estimate.interval import WIDTH
+
 UNKNOWN = "–"
 
 
@@ -46,6 +48,13 @@ def with_error(value: float | None, error: float | None) -> str:
         return significant(value, 5)
     decimals = min(_decimals(error), 6)
     return f"{_fixed(value, decimals)} (s.e. {_fixed(error, decimals)})"
+
+
+def with_width(value: float | None, error: float | None) -> str:
+    """A value and 2.1 of its standard errors, as an interval's half width is made."""
+    if value is None or error is None:
+        return significant(value)
+    return estimate(value, value - WIDTH * error, value + WIDTH * error)
 
 
 def significant(value: float | None, digits: int = 4) -> str:

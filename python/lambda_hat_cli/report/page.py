@@ -15,6 +15,7 @@ from lambda_hat_cli.report.collect import OUTCOMES, Collection, Outcome, Planned
 from lambda_hat_cli.report.console import summary
 from lambda_hat_cli.report.groups import Group, groups, run_label
 from lambda_hat_cli.report.results import ResultRow, result_row
+from lambda_hat_cli.report.temperatures import TemperatureGroup, multiplicity_words, temperature_groups
 
 EMBED_UP_TO_RUNS = 60
 """Beyond this many runs the page links its pictures, because it would grow to tens of megabytes."""
@@ -65,16 +66,26 @@ class GroupView:
 
 
 @dataclass(frozen=True)
+class TemperatureView:
+    """One (target, γ) over its temperatures: a row a run, and what each sampler's runs say together."""
+
+    group: TemperatureGroup
+    rows: tuple[ResultRow, ...]
+    picture: Picture
+
+
+@dataclass(frozen=True)
 class TargetView:
-    """A target, its specification as YAML, its training curve where it was trained, and its groups."""
+    """A target, its specification as YAML, its training curve where it was trained, its groups and temperatures."""
 
     target: PlannedTarget
     spec: str
     training: Picture | None
     groups: tuple[GroupView, ...]
+    temperatures: tuple[TemperatureView, ...]
 
 
-def page(collection: Collection, overview: Path, pictures: Path, training: Path) -> str:
+def page(collection: Collection, overview: Path, pictures: Path, training: Path, temperatures: Path) -> str:
     """The page as HTML text.
 
     Args:
@@ -82,12 +93,16 @@ def page(collection: Collection, overview: Path, pictures: Path, training: Path)
         overview: the overview picture, beside which the page will lie.
         pictures: the folder of the combined pictures, beside it.
         training: the folder of the training curves, beside it.
+        temperatures: the folder of the pictures over t, beside it.
     """
     embed = len(collection.runs) <= EMBED_UP_TO_RUNS
     name = collection.plan.experiment.name
     by_target: dict[str, list[GroupView]] = defaultdict(list)
     for group in groups(collection):
         by_target[group.target.row.id].append(_group_view(name, group, pictures, embed))
+    over_t: dict[str, list[TemperatureView]] = defaultdict(list)
+    for found in temperature_groups(collection):
+        over_t[found.target.row.id].append(_temperature_view(name, found, temperatures, embed))
     environment = Environment(
         loader=FileSystemLoader(_TEMPLATES),
         autoescape=True,
@@ -100,6 +115,8 @@ def page(collection: Collection, overview: Path, pictures: Path, training: Path)
         "percent": numbers.percent,
         "count": numbers.count,
         "seconds": numbers.seconds,
+        "with_width": numbers.with_width,
+        "multiplicity": multiplicity_words,
     }
     return environment.get_template("report.html.j2").render(
         numbers=numbers,
@@ -115,6 +132,7 @@ def page(collection: Collection, overview: Path, pictures: Path, training: Path)
                 _as_yaml(target.row.spec.model_dump(mode="json", exclude_none=True)),
                 _training_picture(target, training, embed),
                 tuple(by_target[target.row.id]),
+                tuple(over_t[target.row.id]),
             )
             for target in collection.targets
         ],
@@ -136,6 +154,15 @@ def _group_view(experiment: str, group: Group, pictures: Path, embed: bool) -> G
         picture=_picture(pictures / group.picture, f"{pictures.name}/{group.picture}", alt, embed)
         if analysed
         else None,
+    )
+
+
+def _temperature_view(experiment: str, group: TemperatureGroup, folder: Path, embed: bool) -> TemperatureView:
+    alt = f"λ̂ against t of all samplers on {group.target.row.name}"
+    return TemperatureView(
+        group=group,
+        rows=tuple(result_row(experiment, run) for series in group.series for run in series.runs),
+        picture=_picture(folder / group.picture, f"{folder.name}/{group.picture}", alt, embed),
     )
 
 

@@ -5,16 +5,19 @@ from pathlib import Path
 
 from lambda_hat_cli.artifacts.store import write_text
 from lambda_hat_cli.figures.combined import draw_overview, draw_panel
+from lambda_hat_cli.figures.temperatures import draw_temperatures
 from lambda_hat_cli.figures.training import draw_training
 from lambda_hat_cli.report.collect import Collection
 from lambda_hat_cli.report.console import table
 from lambda_hat_cli.report.groups import groups, panel, samplers
 from lambda_hat_cli.report.page import page
 from lambda_hat_cli.report.results import result_rows, write_csv, write_parquet
+from lambda_hat_cli.report.temperatures import temperature_groups, temperature_panel, write_temperatures
 
 OVERVIEW = "llc_convergence_combined.png"
 PICTURES = "llc_convergence"
 TRAINING = "training"
+TEMPERATURES = "temperatures"
 
 
 def write_summary(folder: Path, collection: Collection) -> None:
@@ -29,7 +32,15 @@ def write_summary(folder: Path, collection: Collection) -> None:
     write_text(folder / "results.txt", table(collection))
     write_text(folder / "counts.json", json.dumps(counts(collection), indent=2) + "\n")
     _draw_pictures(folder, collection)
-    write_text(folder / "report.html", page(collection, folder / OVERVIEW, folder / PICTURES, folder / TRAINING))
+    if over_t := temperature_groups(collection):
+        write_temperatures(folder / "temperatures.csv", over_t)
+        (folder / TEMPERATURES).mkdir()
+        for group in over_t:
+            draw_temperatures(temperature_panel(group), samplers(collection), folder / TEMPERATURES / group.picture)
+    write_text(
+        folder / "report.html",
+        page(collection, *(folder / name for name in (OVERVIEW, PICTURES, TRAINING, TEMPERATURES))),
+    )
 
 
 def counts(collection: Collection) -> dict[str, int]:

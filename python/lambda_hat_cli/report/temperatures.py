@@ -1,0 +1,147 @@
+"""λ̂ over a list of inverse temperatures: the runs of one (target, γ, sampler) and what they say together."""
+
+import csv
+import io
+from dataclasses import dataclass
+from pathlib import Path
+
+from lambda_hat_cli.artifacts.analysis import AnalysisRecord
+from lambda_hat_cli.artifacts.store import write_text
+from lambda_hat_cli.estimate.analysis import limit_of
+from lambda_hat_cli.estimate.interval import WIDTH
+from lambda_hat_cli.estimate.temperatures import Multiplicity, Regression, Temperature, multiplicity, regression
+from lambda_hat_cli.figures.temperatures import Series, TemperaturePanel
+from lambda_hat_cli.report import numbers
+from lambda_hat_cli.report.collect import Collection, PlannedRun, PlannedTarget
+
+COLUMNS = (
+    "target", "target_id", "gamma", "sampler", "runs", "temperatures", "llc_regression", "llc_regression_se",
+    "llc_regression_low", "llc_regression_high", "llc_regression_misfit_p", "multiplicity_best", "multiplicity_low",
+    "multiplicity_high", "multiplicity_misfit_p",
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class SamplerSeries:
+    """The usable runs of one sampler, in order of t, and what they say together."""
+
+    sampler: str
+    runs: tuple[PlannedRun, ...]
+    records: tuple[AnalysisRecord, ...]
+    regression: Regression | None
+    multiplicity: Multiplicity | None
+
+
+@dataclass(frozen=True)
+class TemperatureGroup:
+    """One (target, γ) with more than one temperature planned; `picture` is a file name."""
+
+    target: PlannedTarget
+    gamma: float
+    picture: str
+    series: tuple[SamplerSeries, ...]
+
+
+def temperature_groups(collection: Collection) -> tuple[TemperatureGroup, ...]:
+    """The groups in plan order; none where every (target, γ) has one temperature."""
+    members: dict[tuple[str, float], list[PlannedRun]] = {}
+    for run in collection.runs:
+        members.setdefault((run.row.target_id, run.row.posterior.localization), []).append(run)
+    return tuple(
+        TemperatureGroup(
+            target=runs[0].target,
+            gamma=gamma,
+            picture=f"{runs[0].target.row.folder}-gamma-{gamma!r}.png",
+            series=tuple(
+                _series(sampler, [run for run in runs if run.row.sampler == sampler])
+                for sampler in dict.fromkeys(run.row.sampler for run in runs)
+            ),
+        )
+        for (_, gamma), runs in members.items()
+        if len({run.row.posterior.inverse_temperature for run in runs}) > 1
+    )
+
+
+def temperature_panel(group: TemperatureGroup) -> TemperaturePanel:
+    """What the group's picture shows."""
+    records = [record for series in group.series for record in series.records]
+    exact = {record.nbeta: record.finite_t.value for record in records if record.finite_t.value is not None}
+    truth = group.target.record.truth if group.target.record else None
+    return TemperaturePanel(
+        title=group.target.row.name,
+        subtitle=f"γ = {numbers.significant(group.gamma)}",
+        series=tuple(
+            Series(
+                series.sampler,
+                tuple(
+                    (record.nbeta, record.llc, record.llc_low, record.llc_high)
+                    for record in series.records
+                    if record.llc is not None and record.llc_low is not None and record.llc_high is not None
+                ),
+                tuple((r.nbeta, r.llc_variance) for r in series.records if r.llc_variance is not None),
+            )
+            for series in group.series
+        ),
+        exact=tuple(sorted(exact.items())),
+        limit=None if truth is None else limit_of(truth),
+    )
+
+
+def write_temperatures(path: Path, groups: tuple[TemperatureGroup, ...]) -> None:
+    """Write temperatures.csv, one row a (target, γ, sampler); unknown cells are empty."""
+    text = io.StringIO()
+    table = csv.writer(text, lineterminator="\n")
+    table.writerow(COLUMNS)
+    for group in groups:
+        for series in group.series:
+            line, found = series.regression, series.multiplicity
+            temperatures = len({record.nbeta for record in series.records})
+            table.writerow(
+                [
+                    *(group.target.row.name, group.target.row.id, group.gamma, series.sampler),
+                    *(len(series.records), temperatures),
+                    *((line.llc, line.se, line.low, line.high, line.misfit_p) if line else 5 * [None]),
+                    *((found.best, found.low, found.high, found.misfit_p) if found else 4 * [None]),
+                ]
+            )
+    write_text(path, text.getvalue())
+
+
+def multiplicity_words(found: Multiplicity | None) -> str:
+    """The interval in words: what fits, and whether that says anything."""
+    if found is None:
+        return "needs four temperatures"
+    if found.low is None:
+        return "no interval: λ̂(t) does not have the form that it is read from"
+    if found.high is None:
+        return f"{found.low} or more"
+    return f"{found.low}" if found.low == found.high else f"{found.low} to {found.high}"
+
+
+def _series(sampler: str, runs: list[PlannedRun]) -> SamplerSeries:
+    usable = [run for run in runs if run.analysis is not None and run.analysis.record.llc is not None]
+    usable.sort(key=lambda run: run.analysis.record.nbeta if run.analysis else 0.0)
+    records = tuple(run.analysis.record for run in usable if run.analysis is not None)
+    points = [point for record in records if (point := _point(record)) is not None]
+    return SamplerSeries(
+        sampler=sampler,
+        runs=tuple(usable),
+        records=records,
+        regression=regression(points),
+        multiplicity=multiplicity(points, records[0].d) if records else None,
+    )
+
+
+def _point(record: AnalysisRecord) -> Temperature | None:
+    if record.llc is None or record.llc_se is None or record.llc_high is None or not record.llc_se > 0:
+        return None
+    return Temperature(
+        beta=record.beta,
+        nbeta=record.nbeta,
+        llc=record.llc,
+        se=record.llc_se,
+        bias=max(0.0, record.llc_high - record.llc - WIDTH * record.llc_se),
+        variance=record.llc_variance,
+        variance_se=record.llc_variance_se,
+        slope_se=record.llc_slope_se,
+    )
