@@ -148,15 +148,16 @@ class SgldSampler(AbstractMarkovSampler):
     def cost(self, posterior: LocalPosterior, levels: int) -> tuple[float, int]:
         """(full-data gradient equivalents, gradient evaluations) of one draw of one chain.
 
-        `levels` counts steps for each step ε: 3 for both levels, 1 for one. The levels share their anchors.
+        `levels` counts steps for each step ε: 3 for both levels, 1 for one. The levels share their anchors, and the
+        anchor's gradient on the rows that a step ε and the first step ε/2 have in common.
         """
-        steps, batches = levels * self.settings.draw_steps, self.batches(posterior)
+        steps, batches = self.settings.draw_steps, self.batches(posterior)
         if batches.size is None:
-            return float(steps), steps
-        full = 1 if levels == 1 else 2
+            return float(levels * steps), levels * steps
+        small, full = (2 * steps, 1) if levels == 1 else (5 * steps, 2)
         if batches.anchor_every is not None:
-            full += self.settings.draw_steps // batches.anchor_every
-        return 2 * steps * batches.size / posterior.rows + full, 2 * steps + full
+            full += steps // batches.anchor_every
+        return small * batches.size / posterior.rows + full, small + full
 
     def _stats(self, posterior: LocalPosterior, parameters: StepParameters, seen: Measured, levels: int) -> Stats:
         equivalents, evaluations = self.cost(posterior, levels)
@@ -327,6 +328,7 @@ class _WarmUp:
     def _largest_curvature(
         self, points: Float[Array, "points d"], scale: Float[Array, " d"], key: PRNGKeyArray
     ) -> float:
+        self.ledger.require("the curvature estimates of warm-up")
         self.ledger.add("curvature", points.shape[0] * EQUIVALENTS)
         return float(largest_curvature(self.posterior, points, scale, key))
 
