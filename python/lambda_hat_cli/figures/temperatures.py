@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from lambda_hat_cli.figures.style import FAINT, INK, PALETTE, message, new_figure, save, style
+from lambda_hat_cli.figures.style import FAINT, INK, PALETTE, log_count_axis, message, new_figure, save, style
 
 _SHIFT = 1.03
 
@@ -42,7 +42,6 @@ def draw_temperatures(panel: TemperaturePanel, samplers: Sequence[str], path: Pa
             message(axes, "no run has a number")
             save(figure, path)
             return
-        axes.set_xscale("log")
         if panel.exact:
             axes.plot(*zip(*panel.exact, strict=True), color=INK, linewidth=1.2, label="exact or reference at this t")
         if panel.limit is not None:
@@ -59,6 +58,7 @@ def draw_temperatures(panel: TemperaturePanel, samplers: Sequence[str], path: Pa
             if series.variance:
                 t, values = [shift * point[0] for point in series.variance], [point[1] for point in series.variance]
                 axes.plot(t, values, "x", color=color, markersize=6, label=f"{series.sampler}: Var[tK]")
+        log_count_axis(axes)
         axes.set_xlabel("t = nβ")
         axes.set_ylabel("nats")
         axes.set_title(f"{panel.title}\n{panel.subtitle}")
