@@ -11,7 +11,14 @@ from judge import Outcome
 from lambda_hat_cli.artifacts.analysis import AnalysisFolder, AnalysisRecord
 from lambda_hat_cli.artifacts.store import read_record
 from lambda_hat_cli.artifacts.target import TargetRecord
-from lambda_hat_cli.experiment.schema import DeepLinearModel, MlpModel, PythonModel, TeacherData
+from lambda_hat_cli.experiment.schema import (
+    DeepLinearModel,
+    MlpModel,
+    NormalCrossingModel,
+    PythonModel,
+    QuadraticModel,
+    TeacherData,
+)
 
 # What no sampler can do better at: it is known exactly, and is no error of the estimate of E[tK].
 NOT_CLAIMED = "finite t"
@@ -78,6 +85,11 @@ def design_of(record: TargetRecord) -> str:
     words = [str(model.kind).replace("_", " ")]
     if isinstance(model, MlpModel | DeepLinearModel):
         words.append(str(list(model.widths)))
+    if isinstance(model, NormalCrossingModel):
+        words.append(str(list(model.exponents)))
+    if isinstance(model, QuadraticModel):
+        words.append(f"curvatures {min(model.curvatures):g} to {max(model.curvatures):g}")
+        words += ["rotated"] if model.rotation else []
     if isinstance(model, MlpModel):
         words.append(model.activation)
     if isinstance(data, TeacherData):

@@ -402,7 +402,7 @@ def _order_section(summary: Summary) -> list[str]:
         (
             group.target,
             number(group.limit),
-            number(group.mean.mean) if group.mean else "–",
+            number(group.average),
             verdict_words(group.verdicts),
         )
         for group in sorted(summary.groups, key=lambda group: group.limit or 0.0)

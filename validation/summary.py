@@ -56,7 +56,7 @@ class Group(Record):
 
     Attributes:
         verdicts: how many runs have each verdict; `failed` where there is none. above_minimum: how many say so.
-        gradients: the median run's full-data gradient equivalents.
+        average: mean λ̂ of the runs that give one. gradients: the median run's full-data gradient equivalents.
         worst: the largest relative error of a reliable run.
     """
 
@@ -71,6 +71,7 @@ class Group(Record):
     limit: float | None
     tolerance: float | None
     gradients: float | None
+    average: float | None
     mean: MeanError | None
     wrong: Share
     worst: float | None
@@ -141,6 +142,7 @@ def group_of(target: str, sampler: str, runs: Sequence[Outcome], family: Family 
         limit=next((run.limit for run in made), None),
         tolerance=next((run.tolerance for run in made), None),
         gradients=_median([run.gradients for run in made]),
+        average=statistics.fmean(values) if values else None,
         mean=None if reference is None else mean_error(values, reference, reference_se),
         wrong=wrong_share(runs),
         worst=max(errors, default=None),
