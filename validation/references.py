@@ -30,7 +30,7 @@ from lambda_hat_cli.targets.build import make_model
 from lambda_hat_cli.targets.data import make_data
 from lambda_hat_cli.truth.references import Reference, add_reference
 
-METHOD = "last layer integrated out exactly, the others by tempered SMC from their Gaussian with HMC moves"
+METHOD = "last layer integrated out exactly, the others by SMC from their Gaussian up to t with HMC moves"
 
 
 def target_row(experiment_file: Path, name: str) -> TargetRow:
@@ -70,11 +70,15 @@ def density(others: Layers) -> Density:
     def place(problem: Marginal, z: Float[Array, " dim"]) -> Layers:
         return jax.tree.map(jnp.add, problem.others, unravel(z))
 
-    def log_weight(problem: Marginal, z: Float[Array, " dim"]) -> Float[Array, ""]:
-        return inner(problem, place(problem, z)).log_weight
+    # The path is one in t: at small t the neighbourhood of singular points is wide, so that particles find it.
+    def at_share_of_t(problem: Marginal, power: Float[Array, ""]) -> Marginal:
+        return problem._replace(scale=power * problem.scale)
 
-    def slope(problem: Marginal, z: Float[Array, " dim"]) -> Float[Array, " dim"]:
-        return ravel_pytree(gradient(problem, place(problem, z)))[0]
+    def log_weight(problem: Marginal, power: Float[Array, ""], z: Float[Array, " dim"]) -> Float[Array, ""]:
+        return inner(at_share_of_t(problem, power), place(problem, z)).log_weight
+
+    def slope(problem: Marginal, power: Float[Array, ""], z: Float[Array, " dim"]) -> Float[Array, " dim"]:
+        return ravel_pytree(gradient(at_share_of_t(problem, power), place(problem, z)))[0]
 
     def observe(problem: Marginal, z: Float[Array, " dim"]) -> Float[Array, " 2"]:
         at = inner(problem, place(problem, z))
@@ -112,6 +116,9 @@ def repeated(problem: Marginal, settings: Settings, repeats: int, seed: int) -> 
 @click.option("--leapfrog-steps", type=int, default=64, show_default=True, help="Most steps of a trajectory.")
 @click.option("--final-moves", type=int, default=30, show_default=True, help="Moves that are averaged over.")
 @click.option("--ess", type=click.FloatRange(0.1, 0.99), default=0.9, show_default=True, help="Sets the powers.")
+@click.option(
+    "--shortest-step", type=click.FloatRange(0, 1.4), default=0.6, show_default=True, help="Least step factor."
+)
 @click.option("--seed", type=int, default=0, show_default=True)
 def main(
     experiment_file: Path,
@@ -125,6 +132,7 @@ def main(
     leapfrog_steps: int,
     final_moves: int,
     ess: float,
+    shortest_step: float,
     seed: int,
 ) -> None:
     """Make the reference E[tK] of a deep linear TARGET of the EXPERIMENT file and write it into the package's data."""
@@ -137,7 +145,7 @@ def main(
     nbeta = n / math.log(n) if inverse_temperature is None else n * inverse_temperature
     data, layers = arrays(row)
     problem = marginal(data["x"], data["y"], layers, row.spec.data.noise.scale, nbeta, localization)
-    settings = Settings(particles, moves, trajectory, leapfrog_steps, final_moves, ess)
+    settings = Settings(particles, moves, trajectory, leapfrog_steps, final_moves, ess, shortest_step)
     outcomes, powers = repeated(problem, settings, repeats, seed)
     value, se = combine(outcomes)
     log_z = [outcome.log_normalizer for outcome in outcomes]
