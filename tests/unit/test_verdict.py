@@ -52,6 +52,18 @@ def stuck(sd: float) -> np.ndarray:
     return llc
 
 
+def stopped_half_way() -> np.ndarray:
+    llc = GOOD.copy()
+    llc[3, SHAPE[1] // 2 + 10 :] = llc[3, SHAPE[1] // 2 + 10]
+    return llc
+
+
+def copied() -> np.ndarray:
+    llc = GOOD.copy()
+    llc[5] = llc[2]
+    return llc
+
+
 def drifting() -> np.ndarray:
     return GOOD + np.linspace(-3, 0, SHAPE[1])
 
@@ -65,6 +77,8 @@ def apart() -> np.ndarray:
     [
         (markov_trace(stuck(0.5)), {}, "least chain spread", "uncertain"),
         (markov_trace(stuck(0.01)), {}, "least chain spread", "invalid"),
+        (markov_trace(stopped_half_way()), {}, "longest standstill in draws", "uncertain"),
+        (markov_trace(copied()), {}, "different chains", "invalid"),
         (markov_trace(drifting()), {}, "drift p-value", "uncertain"),
         (markov_trace(apart()), {}, "R-hat", "invalid"),
         (markov_trace(GOOD[:, :80]), {}, "effective sample size", "uncertain"),

@@ -56,7 +56,7 @@ class AnalysisRecord(ArtifactRecord):
         llc, llc_se, llc_low, llc_high: λ̂, standard error, 95 % interval; all None where there is no number to use.
         ess_mean, ess_bulk, ess_tail, rhat: None where undefined for this kind of draw.
         verdict: the worst outcome of `checks`; reasons: the reasons of the checks that lower it, worst first.
-        llc_variance, llc_variance_se: Var[tK], which has the same limit λ and needs no baseline, and its standard error.
+        llc_variance, llc_variance_se: Var[tK], and its standard error; its limit is λ too, without a baseline.
         llc_slope, llc_slope_se: dλ̂/d log t = λ̂ − Var[tK]; None where the draws do not give it.
         minimum: at_minimum or above_minimum by δ; None where the descent was not made.
         minimum_reason: what a w* above a minimum means and what to do; None where it is none.

@@ -32,6 +32,8 @@ Stats = Mapping[str, Shaped[np.ndarray, "chains draws"]]
 AT_MINIMUM = 0.02
 DRIFT_P = 1e-3
 DRIFT_SHARE = 0.25
+# A chain whose proposals are refused one time in ten stands still for ten draws once in 1e10.
+STANDSTILL_DRAWS, STANDSTILL_SHARE = 10, 0.05
 BASELINE = "baseline_error"
 """What rounding may shift λ̂ by, nats: a name in run.json's `tuned`."""
 # Outside the interval, so it must be small beside what the interval may be.
@@ -122,6 +124,8 @@ def markov_checks(
             0.02,
             "a chain hardly moves, the others leave it behind; give a longer warm-up or a smaller step",
         ),
+        _standstill(llc),
+        _distinct(llc),
         _drift(llc, scale, run.runs.tolerance),
         *_relative(estimate, variance, scale, run.runs.tolerance),
     ]
@@ -200,6 +204,32 @@ def _least_spread(llc: Draws) -> float:
     return float(np.min(np.std(llc, axis=1, ddof=1)) / np.std(llc, ddof=1))
 
 
+def _standstill(llc: Draws) -> Check:
+    """The longest stretch of equal draws of one chain: R-hat and ESS hardly see a chain that stops half-way."""
+    draws = llc.shape[1]
+    return at_most(
+        "longest standstill in draws",
+        float(max(_longest_equal_stretch(chain) for chain in llc)),
+        max(STANDSTILL_DRAWS, STANDSTILL_SHARE * draws),
+        0.5 * draws,
+        "a chain stopped moving where its step is too long; raise target_acceptance or give a longer warm-up",
+    )
+
+
+def _longest_equal_stretch(values: Float[np.ndarray, " draws"]) -> int:
+    """How many draws in a row repeat the one before them, at most."""
+    changes = np.flatnonzero(np.diff(values) != 0.0)
+    edges = np.concatenate([[-1], changes, [values.size - 1]])
+    return int(np.max(np.diff(edges))) - 1
+
+
+def _distinct(llc: Draws) -> Check:
+    """Copies of a chain add no evidence, and nothing else that looks at the spread between chains is to be believed."""
+    different = len(np.unique(llc, axis=0))
+    advice = "chains repeat each other draw by draw; report this, it is a fault of the program"
+    return at_least("different chains", float(different), float(len(llc)), float(len(llc)), advice)
+
+
 def _drift(llc: Draws, scale: float, tolerance: float) -> Check:
     """Second against first half, paired over chains: p > .001, or a change that does not matter."""
     half = llc.shape[1] // 2
@@ -232,9 +262,7 @@ def _virial(virial: Draws, tolerance: float | None) -> list[Check]:
     )
     if tolerance is None:
         return [at_most(name, off, 0.3 + 2.0 * se, 0.6 + 2.0 * se, advice)]
-    unknown = (
-        "it is not known whether flat directions are filled; give the run more gradients or take hmc"
-    )
+    unknown = "it is not known whether flat directions are filled; give the run more gradients or take hmc"
     return [
         at_most(name, off, tolerance, 0.3 + 2.0 * se, advice),
         at_most("virial's standard error", se, tolerance, np.inf, unknown),
@@ -286,9 +314,7 @@ def _step(run: RunRecord) -> list[Check]:
         checks.append(at_most("step size × curvature", tuned["step_times_curvature"], 0.6, np.inf, advice))
     if "curvature_growth" in tuned:
         advice = "the chains still move to stiffer places; give a longer warm-up or take hmc"
-        checks.append(
-            at_most("curvature, end/start of recording", tuned["curvature_growth"], 1.1, np.inf, advice)
-        )
+        checks.append(at_most("curvature, end/start of recording", tuned["curvature_growth"], 1.1, np.inf, advice))
     # Heavy-tailed on two-dimensional crossings, where it rings without visible bias.
     if "realised_energy_error_ratio" in tuned and run.d > 2:
         advice = "the step is longer than it was tuned to be; give a longer warm-up or a smaller energy_error"
