@@ -143,7 +143,7 @@ def test_runs_of_one_process_compile_once_and_do_not_touch_each_other(
     settings: SamplerSettings, target: Path, tmp_path: Path
 ) -> None:
     """A second run with another seed, β and γ: compiles nothing, and is bit for bit what it is alone."""
-    runs = RunSettings(chains=4, tolerance=0.5, budget=Budget(gradients=30_000))
+    runs = RunSettings(chains=4, tolerance=0.5, budget=Budget(gradients=12_000))
     first = row(sampler=settings.kind, settings=settings, runs=runs)
     posterior = PosteriorSettings(inverse_temperature=0.3, localization=2.0)
     second = first.model_copy(update={"id": "c" * 16, "seed": 11, "posterior": posterior})

@@ -7,30 +7,40 @@ from collections.abc import Iterable
 from lambda_hat_cli.report import numbers
 from lambda_hat_cli.report.collect import OUTCOMES, Collection, PlannedRun
 from lambda_hat_cli.report.groups import groups, run_label
+from lambda_hat_cli.report.replicates import Together, shown, together
 from lambda_hat_cli.report.results import ResultRow, result_row
 
 WIDTH = 120
 _HEADERS = ("", "λ̂ ± half width", "exact at t", "limit λ", "verdict", "minimum", "gradients", "seconds")
 _FIRST_COLUMN = 32
 _RIGHT = frozenset({6, 7})
+_EXPLAINED = 20
 
 
 def table(collection: Collection) -> str:
     """The estimates, one block for each target with its n, d, β and γ, and below them why runs have no number.
+
+    Of many replicates the first few are lines of their own, and one line says what all of them say together.
 
     Returns:
         Lines of at most 120 columns, ending in a newline.
     """
     name = collection.plan.experiment.name
     blocks = [
-        (_heading(result_row(name, group.runs[0])), [(run, result_row(name, run)) for run in group.runs])
+        (
+            _heading(result_row(name, group.runs[0])),
+            [_cells(run, result_row(name, run)) for run in shown(group.runs)],
+            [(_cells_together(each), each.outcomes) for each in together(group.runs)],
+        )
         for group in groups(collection)
     ]
-    cells = {run.row.id: _cells(run, result) for _, members in blocks for run, result in members}
-    widths = [max(map(_width, column)) for column in zip(_HEADERS, *cells.values(), strict=True)]
+    rows = [cells for _, members, _ in blocks for cells in members]
+    estimates = [(*cells, *rows[0][2:]) for _, _, replicates in blocks for cells, _ in replicates]
+    widths = [max(map(_width, column)) for column in zip(_HEADERS, *rows, *estimates, strict=True)]
     lines = [_line(_HEADERS, widths), "─" * min(WIDTH, sum(widths) + 2 * (len(widths) - 1))]
-    for heading, members in blocks:
-        lines += [heading, *(_line(cells[run.row.id], widths) for run, _ in members)]
+    for heading, members, replicates in blocks:
+        lines += [heading, *(_line(cells, widths) for cells in members)]
+        lines += [f"{_line(cells, widths[:2])}  {outcomes}" for cells, outcomes in replicates]
     lines += ["", summary(collection), *_explanations(collection)]
     return "\n".join(line.rstrip() for line in lines) + "\n"
 
@@ -64,6 +74,11 @@ def _cells(run: PlannedRun, result: ResultRow) -> tuple[str, ...]:
     )
 
 
+def _cells_together(replicates: Together) -> tuple[str, str]:
+    estimate = numbers.estimate(replicates.llc, replicates.low, replicates.high)
+    return "  " + _clipped(replicates.label, _FIRST_COLUMN - 2), estimate
+
+
 def _minimum(result: ResultRow) -> str:
     if result.minimum is None:
         return numbers.UNKNOWN
@@ -71,12 +86,14 @@ def _minimum(result: ResultRow) -> str:
 
 
 def _explanations(collection: Collection) -> Iterable[str]:
-    """The first reason why a run has no number, wrapped to the width; nothing where all have one."""
+    """The first reasons why runs have no number, wrapped to the width; nothing where all have one."""
     concerned = [run for run in collection.runs if run.outcome not in ("reliable", "uncertain")]
-    for run in concerned:
+    for run in concerned[:_EXPLAINED]:
         reason = " ".join(run.reasons[0].split())
         text = f"{run.row.target} / {run_label(run)}: {run.outcome}: {reason}"
         yield textwrap.fill(textwrap.shorten(text, 4 * WIDTH, placeholder=" …"), WIDTH, subsequent_indent="    ")
+    if len(concerned) > _EXPLAINED:
+        yield f"{len(concerned) - _EXPLAINED:,} more without a number: see results.csv"
 
 
 def _clipped(text: str, width: int) -> str:

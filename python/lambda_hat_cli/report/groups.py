@@ -10,6 +10,7 @@ from lambda_hat_cli.errors import UserError
 from lambda_hat_cli.figures.combined import Curve, Panel
 from lambda_hat_cli.report import numbers
 from lambda_hat_cli.report.collect import Collection, PlannedRun, PlannedTarget
+from lambda_hat_cli.report.replicates import shown
 from lambda_hat_cli.report.results import ResultRow, result_row
 
 CURVE_COLUMNS = ("gradients", "llc", "low", "high")
@@ -44,8 +45,9 @@ def run_label(run: PlannedRun) -> str:
 
 
 def panel(collection: Collection, group: Group) -> Panel:
-    """What the combined picture of a group shows."""
-    results = [result_row(collection.plan.experiment.name, run) for run in group.runs]
+    """What the combined picture of a group shows: the first replicates of each sampler."""
+    drawn = shown(group.runs)
+    results = [result_row(collection.plan.experiment.name, run) for run in drawn]
     first = results[0]
     exact = next((result for result in results if result.finite_t_value is not None), None)
     limit = next((result.truth for result in results if result.truth is not None), None)
@@ -55,7 +57,7 @@ def panel(collection: Collection, group: Group) -> Panel:
             f"{symbol} = {numbers.significant(value)}"
             for symbol, value in (("n", first.n), ("d", first.d), ("β", first.beta), ("γ", first.gamma))
         ),
-        curves=tuple(_curve(run, result) for run, result in zip(group.runs, results, strict=True)),
+        curves=tuple(_curve(run, result) for run, result in zip(drawn, results, strict=True)),
         finite_t=exact.finite_t_value if exact else None,
         finite_t_kind=exact.finite_t_kind if exact else None,
         limit=limit,

@@ -14,6 +14,7 @@ from lambda_hat_cli.report import numbers
 from lambda_hat_cli.report.collect import OUTCOMES, Collection, Outcome, PlannedRun, PlannedTarget
 from lambda_hat_cli.report.console import summary
 from lambda_hat_cli.report.groups import Group, groups, run_label
+from lambda_hat_cli.report.replicates import Together, shown, together
 from lambda_hat_cli.report.results import ResultRow, result_row
 from lambda_hat_cli.report.temperatures import TemperatureGroup, multiplicity_words, temperature_groups
 
@@ -57,11 +58,15 @@ class RunView:
 
 @dataclass(frozen=True)
 class GroupView:
-    """The runs of one (target, β, γ); `first` carries what they share, `picture` is None where nothing was drawn."""
+    """The runs of one (target, β, γ), of many replicates the first few and what all of them say together.
+
+    `first` carries what they share, `picture` is None where nothing was drawn.
+    """
 
     first: ResultRow
     finite_t: ResultRow | None
     runs: tuple[RunView, ...]
+    together: tuple[Together, ...]
     picture: Picture | None
 
 
@@ -143,7 +148,7 @@ def page(collection: Collection, overview: Path, pictures: Path, training: Path,
 
 
 def _group_view(experiment: str, group: Group, pictures: Path, embed: bool) -> GroupView:
-    runs = tuple(_run_view(experiment, run, embed) for run in group.runs)
+    runs = tuple(_run_view(experiment, run, embed) for run in shown(group.runs))
     first = runs[0].result
     analysed = any(run.analysis for run in group.runs)
     alt = f"λ̂ over gradients of all samplers on {first.target}"
@@ -151,6 +156,7 @@ def _group_view(experiment: str, group: Group, pictures: Path, embed: bool) -> G
         first=first,
         finite_t=next((view.result for view in runs if view.result.finite_t_value is not None), None),
         runs=runs,
+        together=together(group.runs),
         picture=_picture(pictures / group.picture, f"{pictures.name}/{group.picture}", alt, embed)
         if analysed
         else None,
