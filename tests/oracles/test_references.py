@@ -15,7 +15,9 @@ from tempered_smc import Settings, combine, pilot, run
 
 from lambda_hat_cli import provenance
 from lambda_hat_cli.errors import UserError
-from lambda_hat_cli.experiment.schema import TargetSpec, TeacherData
+from lambda_hat_cli.experiment.expand import expand
+from lambda_hat_cli.experiment.load import load_experiment
+from lambda_hat_cli.experiment.schema import DeepLinearModel, TargetSpec, TeacherData
 from lambda_hat_cli.provenance import stage_code
 from lambda_hat_cli.targets.data import make_data
 from lambda_hat_cli.truth import references
@@ -23,6 +25,7 @@ from lambda_hat_cli.truth.finite_t import finite_t_for, normal_crossing_mean, qu
 from lambda_hat_cli.truth.references import Reference, References, add_reference, find_reference
 
 T = 1000 / math.log(1000)
+ORACLES = Path(__file__).parents[2] / "validation/experiments/oracles.yml"
 
 
 def problem(widths: list[int], noise: float, localization: float = 1.0) -> tuple[Marginal, tuple[np.ndarray, ...]]:
@@ -99,7 +102,7 @@ def test_estimator_on_a_normal_crossing() -> None:
 )
 def test_only_deep_linear_targets_have_references_made(name: str, words: str) -> None:
     with pytest.raises(UserError, match=words):
-        target_row(Path(__file__).parents[2] / "validation/experiments/oracles.yml", name)
+        target_row(ORACLES, name)
 
 
 SPEC = TargetSpec.model_validate(
@@ -141,7 +144,16 @@ def test_committed_references_are_of_the_data_that_are_built_today() -> None:
         assert isinstance(entry.spec.data, TeacherData)
         square = np.mean(np.sum(data["x"].astype(np.float64) ** 2, axis=1))
         assert square == pytest.approx(entry.input_square, rel=1e-5), entry.target
-        assert 0 < entry.se < 0.01 * entry.value, entry.target
+        assert 0 < entry.se < 0.003 * entry.value, entry.target
+
+
+def test_every_oracle_target_has_a_value_at_finite_t() -> None:
+    rows = expand(load_experiment(ORACLES), where="", files={}, build_code={}, sample_code={}).targets
+    for row in rows:
+        assert row.n is not None
+        finite_t = finite_t_for(row.spec, row.seed, row.n / math.log(row.n), 1.0)
+        linear = isinstance(row.spec.model, DeepLinearModel)
+        assert finite_t.kind == ("reference" if linear else "exact"), row.name
 
 
 def test_changed_references_recompute_the_analyses_and_nothing_before_them() -> None:
