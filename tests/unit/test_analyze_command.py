@@ -16,6 +16,7 @@ from lambda_hat_cli.artifacts.analysis import AnalysisFolder
 from lambda_hat_cli.artifacts.failure import FailureNote
 from lambda_hat_cli.artifacts.run import Trace
 from lambda_hat_cli.artifacts.store import file_digest, write_record
+from lambda_hat_cli.commands.cli import noted, stage_command
 from lambda_hat_cli.provenance import import_closure
 from synthetic_runs import (
     Case,
@@ -220,6 +221,20 @@ def test_an_internal_error_is_noted_as_one(tmp_path: Path, analyze: Analyze) -> 
     assert done.returncode == 0, done.stderr
     (note,) = (tmp_path / "notes").iterdir()
     assert FailureNote.model_validate_json(note.read_bytes()).message.startswith("internal error: ")
+
+
+def test_want_of_memory_is_no_failure_of_the_run(tmp_path: Path) -> None:
+    """The pipeline tries the task again with more memory, which a note with status 0 would prevent."""
+
+    @stage_command("analyze")
+    def starved() -> None:
+        with noted("analyze", "a" * 16, tmp_path / "note.json"):
+            raise MemoryError("cannot allocate 99 GiB")
+
+    with pytest.raises(SystemExit) as left:
+        starved()
+    assert left.value.code == 137
+    assert not (tmp_path / "note.json").exists()
 
 
 def test_no_pictures_when_none_are_asked_for(tmp_path: Path, analyze: Analyze) -> None:

@@ -14,6 +14,8 @@ from lambda_hat_cli.experiment.schema import PosteriorSettings, Precision, RunSe
 
 RUN_SCHEMA_VERSION = 1
 RunStatus = Literal["completed", "budget_exhausted", "diverged", "failed"]
+BASELINE = "baseline_error"
+"""What rounding may shift λ̂ by, nats: a name in run.json's `tuned`."""
 Draws = Shaped[np.ndarray, "chains draws"]
 
 

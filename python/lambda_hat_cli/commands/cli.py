@@ -21,6 +21,9 @@ from lambda_hat_cli.provenance import verify_imported
 PathArgument = click.Path(path_type=Path)
 """A path whose existence the command checks itself, so that the message is the project's own."""
 
+OUT_OF_MEMORY = 137
+"""The exit status of a process that the system killed for its memory; the pipeline tries again with more."""
+
 rows_option = click.option(
     "--rows", required=True, type=PathArgument, metavar="FILE", help="Rows of the plan's runs.jsonl, one a line."
 )
@@ -33,7 +36,9 @@ failures_option = click.option(
 
 
 def stage_command(stage: str) -> Callable[[Callable[..., None]], Callable[..., None]]:
-    """Give a command the project's exit statuses: 2 for bad input, 1 for an internal error, each with one message.
+    """Give a command the project's exit statuses, each with one message.
+
+    They are 2 for bad input, 1 for an internal error and 137 for want of memory.
 
     Stands below the click decorators. LAMBDA_HAT_DEBUG=1 adds the traceback of an internal error.
 
@@ -50,11 +55,16 @@ def stage_command(stage: str) -> Callable[[Callable[..., None]], Callable[..., N
                 raise
             except Exception as error:
                 _tell(stage, message_of(error))
-                sys.exit(2 if isinstance(error, UserError) else 1)
+                sys.exit(OUT_OF_MEMORY if out_of_memory(error) else 2 if isinstance(error, UserError) else 1)
 
         return wrapper
 
     return decorate
+
+
+def out_of_memory(error: Exception) -> bool:
+    """Whether more memory would help: what the pipeline tries again with more, as after the system's own kill."""
+    return isinstance(error, MemoryError) or "RESOURCE_EXHAUSTED" in str(error)
 
 
 def message_of(error: Exception) -> str:
@@ -70,6 +80,8 @@ def message_of(error: Exception) -> str:
 def noted(stage: Stage, identity: str | None, file: Path | None) -> Iterator[None]:
     """Within, an error becomes a FailureNote in `file` and a message on stderr; without a file it goes its way.
 
+    Want of memory goes its way in any case: noted, it would count as done and never be tried with more.
+
     Args:
         stage: what failed. identity: the id of the target or run that it failed for, where that is known.
         file: the note; its folder is made.
@@ -80,7 +92,7 @@ def noted(stage: Stage, identity: str | None, file: Path | None) -> Iterator[Non
     try:
         yield
     except Exception as error:
-        if file is None:
+        if file is None or out_of_memory(error):
             raise
         message = message_of(error)
         try:

@@ -7,11 +7,12 @@ import numpy as np
 from jaxtyping import Float
 
 from lambda_hat_cli.artifacts.analysis import AnalysisRecord, ErrorTerm, FiniteT
-from lambda_hat_cli.artifacts.run import RunRecord, Trace
+from lambda_hat_cli.artifacts.run import BASELINE, RunRecord, Trace
 from lambda_hat_cli.artifacts.target import TargetRecord, Truth
 from lambda_hat_cli.errors import UserError
 from lambda_hat_cli.estimate.bias import discretisation_bias, is_adjusted
 from lambda_hat_cli.estimate.checks import known
+from lambda_hat_cli.estimate.diagnostics import virial_mean
 from lambda_hat_cli.estimate.interval import (
     MIN_DRAWS,
     WIDTH,
@@ -22,7 +23,6 @@ from lambda_hat_cli.estimate.interval import (
 )
 from lambda_hat_cli.estimate.second import NOTHING, SecondEstimate, second_of_chains, second_of_weighted
 from lambda_hat_cli.estimate.verdict import (
-    BASELINE,
     Verdict,
     ended_badly,
     markov_checks,
@@ -30,7 +30,6 @@ from lambda_hat_cli.estimate.verdict import (
     minimum_reason,
     unusable,
     verdict_of,
-    virial_mean,
     weighted_checks,
     weighted_verdict,
 )

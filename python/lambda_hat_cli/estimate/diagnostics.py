@@ -94,6 +94,11 @@ def standard_error(x: Draws) -> float:
     return float(np.max([mcse_mean(x), batch_means_se(x)]))
 
 
+def virial_mean(virial: Draws) -> tuple[float, float]:
+    """Mean of (w−w*)·∇U/d, 1 in equilibrium for every sampler, and its standard error."""
+    return float(np.mean(virial)), standard_error(virial)
+
+
 def autocovariance(x: Draws) -> Draws:
     """Biased autocovariance of every chain at all lags, by zero-padded FFT."""
     draws = x.shape[1]

@@ -13,10 +13,10 @@ from jaxtyping import Float, Shaped
 from scipy.special import stdtr
 
 from lambda_hat_cli.artifacts.analysis import Check, VerdictLabel
-from lambda_hat_cli.artifacts.run import RunRecord
+from lambda_hat_cli.artifacts.run import BASELINE, RunRecord
 from lambda_hat_cli.estimate.bias import Bias, is_adjusted
 from lambda_hat_cli.estimate.checks import at_least, at_most, known, reasons, reported, stated, worst
-from lambda_hat_cli.estimate.diagnostics import rhat_rank, standard_error
+from lambda_hat_cli.estimate.diagnostics import rhat_rank, virial_mean
 from lambda_hat_cli.estimate.interval import (
     ESS_TO_STOP,
     RHAT_TO_STOP,
@@ -34,8 +34,6 @@ DRIFT_P = 1e-3
 DRIFT_SHARE = 0.25
 # A chain whose proposals are refused one time in ten stands still for ten draws once in 1e10.
 STANDSTILL_DRAWS, STANDSTILL_SHARE = 10, 0.05
-BASELINE = "baseline_error"
-"""What rounding may shift λ̂ by, nats: a name in run.json's `tuned`."""
 # Outside the interval, so it must be small beside what the interval may be.
 BASELINE_SHARE = 0.1
 AGREEMENT = "disagreement of the fits in s.e."
@@ -142,11 +140,6 @@ def markov_checks(
     if run.biased is not None:
         checks.append(_other_law(run.biased))
     return tuple(checks)
-
-
-def virial_mean(virial: Draws) -> tuple[float, float]:
-    """Mean of (w−w*)·∇U/d, 1 in equilibrium for every sampler, and its standard error."""
-    return float(np.mean(virial)), standard_error(virial)
 
 
 def _unit(estimate: Estimate | WeightedEstimate, delta: float) -> list[Check]:

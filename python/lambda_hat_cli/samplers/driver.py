@@ -14,10 +14,10 @@ import numpy as np
 from jax import lax
 from jaxtyping import Array, Int, PRNGKeyArray, PyTree
 
-from lambda_hat_cli.artifacts.run import RunStatus, Trace
+from lambda_hat_cli.artifacts.run import BASELINE, RunStatus, Trace
 from lambda_hat_cli.estimate.bias import discretisation_bias
+from lambda_hat_cli.estimate.diagnostics import virial_mean
 from lambda_hat_cli.estimate.interval import WIDTH, Estimate, UnusableTrace, estimate_markov, may_stop
-from lambda_hat_cli.estimate.verdict import BASELINE, virial_mean
 from lambda_hat_cli.experiment.schema import RunSettings, SamplerSettings
 from lambda_hat_cli.posterior.local import LocalPosterior
 from lambda_hat_cli.samplers.base import (

@@ -15,7 +15,7 @@ import optax
 from jax import lax
 from jaxtyping import Array, Float, Int, PRNGKeyArray
 
-from lambda_hat_cli.artifacts.run import RunStatus, Trace
+from lambda_hat_cli.artifacts.run import BASELINE, RunStatus, Trace
 from lambda_hat_cli.estimate.interval import (
     UnusableTrace,
     WeightedEstimate,
@@ -24,7 +24,6 @@ from lambda_hat_cli.estimate.interval import (
     more_draws_help,
 )
 from lambda_hat_cli.estimate.psis import log_sum_exp
-from lambda_hat_cli.estimate.verdict import BASELINE
 from lambda_hat_cli.experiment.schema import RunSettings, ViSettings
 from lambda_hat_cli.posterior.local import LocalPosterior
 from lambda_hat_cli.samplers.base import GradientLedger, Say
