@@ -11,9 +11,9 @@ def packed(rows: Sequence[RunRow], sizes: Sequence[int]) -> tuple[RunRow, ...]:
     """The same rows, each with the id of its pack.
 
     The runs of a pack have the target, the precision, the number of chains and the size in common, so that none gets
-    more CPUs than it would alone: how a sum is split over threads shows in its last digits. Full packs hold one sampler's runs, which
-    compile the same functions; the runs that fill none are put together across samplers, in the order of the rows.
-    Replicates come last within a sampler, so that more of them leave its full packs as they are.
+    more CPUs than it would alone: how a sum is split over threads shows in its last digits. Full packs hold one
+    sampler's runs, which compile the same functions; the runs that fill none are put together across samplers, in the
+    order of the rows. Replicates come last within a sampler, so that more of them leave its full packs as they are.
 
     Args:
         rows: the planned runs. sizes: for each the number of runs that its pack may hold.

@@ -9,8 +9,11 @@ from dataclasses import dataclass
 from lambda_hat_cli.estimate.interval import WIDTH
 from lambda_hat_cli.report.collect import OUTCOMES, PlannedRun
 
-SHOWN = 5
-"""Replicates of a sampler that tables, page and pictures show one by one."""
+SHOWN = 20
+"""Replicates of a sampler that tables, page and pictures show one by one; a failed or missing one always is."""
+
+
+LOST = ("failed", "missing")
 
 
 @dataclass(frozen=True)
@@ -44,7 +47,7 @@ def shown(runs: Iterable[PlannedRun]) -> tuple[PlannedRun, ...]:
     kept = []
     for run in runs:
         seen[run.row.sampler] += 1
-        if seen[run.row.sampler] <= SHOWN:
+        if seen[run.row.sampler] <= SHOWN or run.outcome in LOST:
             kept.append(run)
     return tuple(kept)
 
@@ -63,7 +66,7 @@ def _together(sampler: str, runs: list[PlannedRun]) -> Together:
     mean = half = None
     if len(values) > 1:
         mean, half = statistics.fmean(values), WIDTH * statistics.stdev(values) / math.sqrt(len(values))
-    lost = (run for run in runs if run.outcome in ("failed", "missing"))
+    lost = (run for run in runs if run.outcome in LOST)
     return Together(
         sampler=sampler,
         number=len(runs),
