@@ -15,6 +15,7 @@ from scipy import stats
 
 LEAST_ERROR = 0.01
 WRONG_SHARE, WRONG_ALPHA = 0.05, 0.01
+SILENT_SHARE = 0.01
 NOMINAL_COVERAGE, COVERAGE_ALPHA = 0.95, 0.001
 FALSE_ALARM = 1e-3
 
@@ -25,17 +26,19 @@ class Outcome:
 
     Attributes:
         verdict: None where the run failed or is missing.
+        status: how sampling ended, `completed` where it stopped at its tolerance; None where the run failed.
         llc, low, high: λ̂ and its 95 % interval in nats, None where the verdict is `invalid`.
         reference, reference_se: E[tK] at the run's (n, β, γ) and its standard error (0 where exact).
         limit: λ.
         tolerance: the relative half-width that the run was to reach.
-        claimed: sum of the error budget's measured terms, in units of λ̂.
+        claimed: the error that the analysis states, in units of λ̂.
         gradients: full-data gradient equivalents, all phases and chains.
     """
 
     target: str
     sampler: str
     verdict: Literal["reliable", "uncertain", "invalid"] | None
+    status: str | None
     minimum: Literal["at_minimum", "above_minimum"] | None
     llc: float | None
     low: float | None
@@ -146,37 +149,55 @@ def coverage(outcomes: Iterable[Outcome]) -> Share:
 
 @dataclass(frozen=True)
 class Order:
-    """Pairs of estimates: disjoint intervals that agree or disagree with the exact λ, and overlapping ones."""
+    """Pairs of estimates whose exact λ differ.
 
+    Attributes:
+        right, judged: pairs whose λ̂ are in the order of λ, of those that have both numbers.
+        silent: pairs of which one or both have no number.
+        preserved, reversed, overlapping: intervals that are disjoint and in the order of λ, or against it, or overlap.
+    """
+
+    right: int
+    judged: int
+    silent: int
     preserved: int
     reversed: int
     overlapping: int
 
     @property
+    def disjoint(self) -> int:
+        """Pairs whose intervals do not overlap."""
+        return self.preserved + self.reversed
+
+    @property
     def share(self) -> float | None:
         """Preserved among the disjoint ones."""
-        disjoint = self.preserved + self.reversed
-        return self.preserved / disjoint if disjoint else None
+        return self.preserved / self.disjoint if self.disjoint else None
 
 
 def order(outcomes: Iterable[Outcome]) -> Order:
     """Every pair of runs whose exact λ differ."""
-    known = sorted(
-        (o.limit, o.low, o.high) for o in outcomes if o.limit is not None and o.low is not None and o.high is not None
-    )
-    preserved = reversed_ = overlapping = 0
-    for (limit, low, high), (larger, other_low, other_high) in combinations(known, 2):
+    known = sorted(((o.limit, o) for o in outcomes if o.limit is not None), key=lambda pair: pair[0])
+    right = judged = silent = preserved = reversed_ = overlapping = 0
+    for (limit, small), (larger, large) in combinations(known, 2):
         if limit == larger:
             continue
-        preserved += high < other_low
-        reversed_ += other_high < low
-        overlapping += other_low <= high and low <= other_high
-    return Order(preserved, reversed_, overlapping)
+        if small.llc is None or large.llc is None:
+            silent += 1
+            continue
+        judged += 1
+        right += small.llc < large.llc
+        if small.low is None or small.high is None or large.low is None or large.high is None:
+            continue
+        preserved += small.high < large.low
+        reversed_ += large.high < small.low
+        overlapping += large.low <= small.high and small.low <= large.high
+    return Order(right, judged, silent, preserved, reversed_, overlapping)
 
 
 @dataclass(frozen=True)
 class Claims:
-    """Error claimed (the error budget's sum) against error made, over runs where both are known.
+    """Error claimed (the analysis's stated error) against error made, over runs where both are known.
 
     Attributes:
         held: runs whose error is at most what they claimed.
@@ -190,7 +211,7 @@ class Claims:
 
 
 def claims(outcomes: Iterable[Outcome]) -> Claims:
-    """How the sum of the error budget compares with the true error; nothing is taken off for the reference's own."""
+    """How the stated error compares with the true one; nothing is taken off for the reference's own."""
     pairs = [
         (outcome.claimed / abs(outcome.reference), abs(outcome.error))
         for outcome in outcomes
@@ -244,9 +265,9 @@ def least_covered(runs: int, comparisons: int, false_alarm: float = FALSE_ALARM)
     return int(stats.binom.ppf(false_alarm / comparisons, runs, NOMINAL_COVERAGE))
 
 
-def most_wrong(runs: int, comparisons: int, false_alarm: float = FALSE_ALARM) -> int:
-    """The most of `runs` reliable runs that may be beyond tolerance.
+def most(runs: int, share: float, comparisons: int, false_alarm: float = FALSE_ALARM) -> int:
+    """The most of `runs` that may go astray, where each does with probability `share`.
 
-    More happen with probability at most false_alarm/comparisons where each is with probability .05.
+    More do with probability at most false_alarm/comparisons.
     """
-    return int(stats.binom.isf(false_alarm / comparisons, runs, WRONG_SHARE))
+    return int(stats.binom.isf(false_alarm / comparisons, runs, share))

@@ -1,6 +1,7 @@
 """A results folder of the pipeline as outcomes that the claims judge, with the design that each family has."""
 
 import csv
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from fractions import Fraction
@@ -20,9 +21,6 @@ from lambda_hat_cli.experiment.schema import (
     TeacherData,
 )
 
-# What no sampler can do better at: it is known exactly, and is no error of the estimate of E[tK].
-NOT_CLAIMED = "finite t"
-
 
 @dataclass(frozen=True)
 class Family:
@@ -34,25 +32,32 @@ class Family:
     seed: int | None
 
 
-def read_outcomes(results: Path) -> Iterator[Outcome]:
-    """Every run that was planned, in the order of results.csv; one that has no analysis has no verdict."""
+def read_table(results: Path) -> list[dict[str, str]]:
+    """The lines of results.csv: every run that was planned."""
     with (results / "summary" / "results.csv").open(encoding="utf-8", newline="") as table:
-        for row in csv.DictReader(table):
-            folder = results / "runs" / row["folder"]
-            if (folder / "analysis.json").is_file():
-                yield outcome_of(AnalysisFolder(folder).record)
-            else:
-                yield missing(row["target"], row["sampler"])
+        return list(csv.DictReader(table))
+
+
+def read_outcomes(results: Path) -> Iterator[Outcome]:
+    """Every run that was planned, in the order of results.csv.
+
+    The table says which runs have a verdict: an analysis in a folder that was used before may be of an earlier start.
+    """
+    for row in read_table(results):
+        if row["verdict"]:
+            yield outcome_of(AnalysisFolder(results / "runs" / row["folder"]).record)
+        else:
+            yield missing(row["target"], row["sampler"])
 
 
 def outcome_of(record: AnalysisRecord) -> Outcome:
     """What the claims need of one analysis.json."""
-    terms = [term.value for term in record.error_budget if not term.name.startswith(NOT_CLAIMED)]
     limit = record.truth.coefficient
     return Outcome(
         target=record.target,
         sampler=record.sampler,
         verdict=record.verdict,
+        status=record.run.status,
         minimum=record.minimum,
         llc=record.llc,
         low=record.llc_low,
@@ -61,20 +66,40 @@ def outcome_of(record: AnalysisRecord) -> Outcome:
         reference_se=record.finite_t.se or 0.0,
         limit=None if limit is None else float(Fraction(limit)),
         tolerance=record.run.runs.tolerance,
-        claimed=sum(abs(value) for value in terms if value is not None) if terms else None,
+        claimed=record.stated_error,
         gradients=sum(record.run.gradients.values()),
     )
 
 
 def missing(target: str, sampler: str) -> Outcome:
     """A planned run that failed, or was never made."""
-    return Outcome(target, sampler, None, None, None, None, None, None, 0.0, None, 0.0, None, None)
+    return Outcome(
+        target=target,
+        sampler=sampler,
+        verdict=None,
+        status=None,
+        minimum=None,
+        llc=None,
+        low=None,
+        high=None,
+        reference=None,
+        reference_se=0.0,
+        limit=None,
+        tolerance=math.nan,
+        claimed=None,
+        gradients=None,
+    )
 
 
 def read_families(results: Path) -> dict[str, Family]:
-    """The design of every target that was built, by its name."""
-    records = (read_record(path, TargetRecord) for path in sorted(results.glob("targets/*/target.json")))
-    return {record.name: Family(design_of(record), record.n, record.d, record.seed) for record in records}
+    """The design of every target of results.csv that was built, by its name there."""
+    names = {row["target_id"]: row["target"] for row in read_table(results)}
+    records = [read_record(path, TargetRecord) for path in sorted(results.glob("targets/*/target.json"))]
+    return {
+        names[record.id]: Family(design_of(record), record.n, record.d, record.seed)
+        for record in records
+        if record.id in names
+    }
 
 
 def design_of(record: TargetRecord) -> str:

@@ -1,13 +1,23 @@
 """The small validation: known values through the real pipeline. A family that leaves its band fails.
 
 A band is the Monte-Carlo error of its own mean, measured over the replicates, times Student's quantile for all
-comparisons together: a sound pipeline fails here less than once in a thousand (test_judge.py adds the tails up).
+comparisons together: a sound pipeline fails here less than once in a thousand (test_judge.py adds the tails up). Sound
+allows that a run in a hundred gives no number, which is a comparison of its own.
 """
 
 from pathlib import Path
 
 import pytest
-from judge import band, coverage, critical_value, least_covered, most_wrong, wrong_share
+from judge import (
+    SILENT_SHARE,
+    WRONG_SHARE,
+    band,
+    coverage,
+    critical_value,
+    least_covered,
+    most,
+    wrong_share,
+)
 from outcomes import read_outcomes
 
 from pipeline.nextflow_run import PROJECT, run_pipeline
@@ -26,8 +36,9 @@ FAMILIES = {
     ("crossing-1-1", "mclmc"): 0.02,
     ("crossing-1-1", "sgld"): 0.02,
 }
-# One band a family, a count of the intervals that hold the value, and one of reliable runs beyond tolerance.
-COMPARISONS = len(FAMILIES) + 2
+# One band a family; counts of the intervals that hold the value, of reliable runs beyond tolerance, of runs without a
+# number.
+COMPARISONS = len(FAMILIES) + 3
 
 
 def test_every_family_stays_in_its_band(tmp_path: Path) -> None:
@@ -35,19 +46,22 @@ def test_every_family_stays_in_its_band(tmp_path: Path) -> None:
     run = run_pipeline(tmp_path, "--experiment", experiment, "--diagnostics", "none", seconds=1200)
     assert run.status == 0, run.output
     outcomes = list(read_outcomes(run.outdir))
-    critical = critical_value(RUNS, COMPARISONS)
+    judged = [outcome for outcome in outcomes if (outcome.target, outcome.sampler) in FAMILIES]
+    assert len(judged) == RUNS * len(FAMILIES)
+    silent = [(o.target, o.sampler, o.verdict) for o in judged if o.llc is None]
+    assert len(silent) <= most(len(judged), SILENT_SHARE, COMPARISONS), silent
     left = []
     for (target, sampler), allowance in FAMILIES.items():
-        runs = [outcome for outcome in outcomes if (outcome.target, outcome.sampler) == (target, sampler)]
-        values = [outcome.llc for outcome in runs if outcome.llc is not None]
-        assert len(values) == RUNS, (target, sampler, [outcome.verdict for outcome in runs])
+        runs = [o for o in judged if (o.target, o.sampler) == (target, sampler) and o.llc is not None]
+        values = [run.llc for run in runs]
         reference = runs[0].reference
         assert reference is not None
+        critical = critical_value(len(values), COMPARISONS)
         found = band(values, reference, runs[0].reference_se, allowance, critical)
         if not found.within:
             left.append((target, sampler, found))
     assert not left
-    judged = [outcome for outcome in outcomes if (outcome.target, outcome.sampler) in FAMILIES]
-    assert coverage(judged).hits >= least_covered(len(judged), COMPARISONS)
+    held = coverage(judged)
+    assert held.hits >= least_covered(held.runs, COMPARISONS)
     reliable = wrong_share(outcomes)
-    assert reliable.hits <= most_wrong(reliable.runs, COMPARISONS)
+    assert reliable.hits <= most(reliable.runs, WRONG_SHARE, COMPARISONS)
