@@ -19,13 +19,15 @@ HERE = Path(__file__).resolve().parent
 PAGE = HERE.parent / "docs" / "validation.md"
 SECTIONS = HERE / "sections"
 BROKEN = ("broken-targets", "broken-samplers", "broken-networks", "broken-families", "faults")
-ORDER = ("coverage", "oracles", *BROKEN, "good", "unadjusted", "pairs", "variational")
+SUMMARISED = ("coverage", "oracles", *BROKEN, "good", "unadjusted", "pairs", "variational")
+ORDER = (*SUMMARISED, "leaderboard")
 
 VI_ERROR = 0.005
 LEAST_REJECTED, LEAST_BROKEN, LEAST_KINDS = 0.99, 1000, 12
 LEAST_RELIABLE, MOST_INVALID = 0.90, 0.01
 LEAST_ORDER = 0.99
 LEAST_RUNS, LEAST_COVERED_RUNS, LEAST_FAMILIES = 20, 200, 6
+LEAST_GOOD_RUNS = 20
 LEAST_ON_QUADRATICS, LEAST_FITS = 50, 200
 
 INTRODUCTION = """# Validation
@@ -39,10 +41,14 @@ Every sampler against exact answers, with the runs that failed. This page is wri
 - The truth of a run is E[tK] at its own n, β and γ, what a perfect sampler returns: exact, by quadrature, or a
   reference that another method made, with its standard error ([how](targets.md)). λ stands beside it as the limit.
 - An error is relative to that value. A run is *accepted* when its verdict is `reliable` and w\\* is `at_minimum`.
-- Every test below is exact: binomial for shares and coverage, and a mean may be off by 1 % or three standard errors of
-  both sides, whichever is more.
+- Shares and coverage are judged by exact binomial tests. The mean over seeds is judged by a rule instead: it may be off
+  by 1 % or three standard errors of both sides, whichever is more.
+- A claim counts every family that was planned: one with too few runs that tell, or without a reference, does not hold.
 - Seeds are those of the experiment files; none was chosen. Thresholds were set on the problems of
-  `oracles` and `coverage` and others like them; the families of `good`, `pairs` and the broken runs were used for none.
+  `oracles` and `coverage` and others like them; no threshold was set on the families of `good` and `pairs`. Two checks
+  were made because of broken runs: that of a chain that stands still and that of chains that repeat each other, after
+  the faults `half-stuck-chain` and `copied-chain` were seen to pass. On these two kinds the share below is no
+  independent evidence.
 """
 
 
@@ -61,14 +67,14 @@ Table = Sequence[Sequence[str]]
 
 def main() -> None:
     """Read every summary and write the page."""
-    summaries = {name: read_record(SUMMARIES / f"{name}.json", Summary) for name in ORDER if _exists(name)}
+    summaries = {name: read_record(SUMMARIES / f"{name}.json", Summary) for name in SUMMARISED if _exists(name)}
     sections = [path.read_text(encoding="utf-8") for path in sorted(SECTIONS.glob("*.md"))]
     write_text(PAGE, page(summaries, sections))
 
 
 def page(summaries: dict[str, Summary], sections: Sequence[str]) -> str:
     """The whole page as Markdown."""
-    parts = [INTRODUCTION, *_in_short(summaries), *_what_was_run(summaries), *_failures(summaries)]
+    parts = [INTRODUCTION, *_in_short(summaries), *_what_was_run(summaries, sections), *_failures(summaries)]
     for name, section in RENDER.items():
         if name in summaries:
             parts += section(summaries[name])
@@ -102,16 +108,19 @@ def _groups(summaries: dict[str, Summary], name: str, sampler: str | None = None
 
 
 def _mean_claim(summaries: dict[str, Summary], sampler: str) -> Claim:
-    groups = [group for group in _groups(summaries, "oracles", sampler) if group.reference is not None]
-    judged = [group for group in groups if group.mean is not None]
-    failing = [group.target for group in judged if group.mean is not None and not group.mean.within]
-    enough = len(judged) == len(groups) and all(group.planned >= LEAST_RUNS for group in groups)
+    groups = _groups(summaries, "oracles", sampler)
+    failing = [group.target for group in groups if not _mean_told(group) or not (group.mean and group.mean.within)]
     return Claim(
         f"{sampler}: mean over seeds, every family",
-        "≤ max(1 %, 3 s.e.)",
-        f"{len(judged) - len(failing)} of {len(groups)} families" + _named(failing),
-        (not failing and enough) if groups else None,
+        f"≤ max(1 %, 3 s.e.), ≥ {LEAST_RUNS} numbers",
+        f"{len(groups) - len(failing)} of {len(groups)} families" + _named(failing),
+        not failing if groups else None,
     )
+
+
+def _mean_told(group: Group) -> bool:
+    """Whether enough runs gave a number, and there is a reference to compare their mean with."""
+    return group.mean is not None and group.mean.runs >= LEAST_RUNS
 
 
 def _wrong_claim(summaries: dict[str, Summary], sampler: str) -> Claim:
@@ -121,56 +130,71 @@ def _wrong_claim(summaries: dict[str, Summary], sampler: str) -> Claim:
     return Claim(
         f"{sampler.rsplit('-', 1)[0]} at tolerance {sampler.rsplit('-', 1)[1]} %: reliable beyond tolerance",
         f"≤ 5 % (p < .01 rejects), ≥ {LEAST_ON_QUADRATICS} reliable on quadratics",
-        f"{share.hits} of {share.runs} (p = {share.p:.2g}); {quadratics} on quadratics",
+        f"{share.hits} of {share.runs} (p = {share.p:.2g}); {quadratics} on quadratics" + _named(_rejected(groups)),
         (not share.rejected and quadratics >= LEAST_ON_QUADRATICS) if groups else None,
     )
 
 
 def _vi_quadratics(summaries: dict[str, Summary]) -> Claim:
-    groups = [g for g in _groups(summaries, "variational") if g.target.startswith("quadratic") and g.mean is not None]
+    groups = [g for g in _groups(summaries, "variational") if g.target.startswith("quadratic")]
     worst = max((abs(g.mean.error) for g in groups if g.mean is not None), default=None)
+    failing = [g for g in groups if not _mean_told(g) or not (g.mean and abs(g.mean.error) <= VI_ERROR)]
     return Claim(
-        "vi on quadratics, rotated ones too: mean over seeds",
-        f"≤ {percent(VI_ERROR)}",
-        f"worst family {percent(worst)}",
-        None if worst is None else worst <= VI_ERROR,
+        "vi on quadratics, rotated ones too: mean over seeds, every family",
+        f"≤ {percent(VI_ERROR)}, ≥ {LEAST_RUNS} numbers",
+        f"worst family {percent(worst)}" + _named(" × ".join(_place(group)) for group in failing),
+        not failing if groups else None,
     )
 
 
 def _vi_elsewhere(summaries: dict[str, Summary]) -> Claim:
     groups = [g for g in _groups(summaries, "variational") if not g.target.startswith("quadratic")]
     share = wrong_among(sum(g.wrong.hits for g in groups), sum(g.wrong.runs for g in groups))
-    fits = sum(g.planned for g in groups)
+    fits = sum(g.planned - g.verdicts["failed"] for g in groups)
     return Claim(
         "vi elsewhere: reliable beyond tolerance",
         f"≤ 5 % (p < .01 rejects), ≥ {LEAST_FITS} fits",
-        f"{share.hits} of {share.runs} reliable (p = {share.p:.2g}) in {fits} fits",
+        f"{share.hits} of {share.runs} reliable (p = {share.p:.2g}) in {fits} fits" + _named(_rejected(groups)),
         (not share.rejected and fits >= LEAST_FITS) if groups else None,
     )
 
 
+def _rejected(groups: Iterable[Group]) -> list[str]:
+    """The families that the same test rejects alone."""
+    return [" × ".join(_place(group)) for group in groups if group.wrong.rejected]
+
+
 def _coverage_claim(summaries: dict[str, Summary]) -> Claim:
-    groups = [group for group in _groups(summaries, "coverage") if group.coverage.runs]
-    rejected = [group.target for group in groups if group.coverage.rejected]
-    large = sum(group.planned >= LEAST_COVERED_RUNS for group in groups)
+    groups = _groups(summaries, "coverage")
+    failing = [group.target for group in groups if group.coverage.rejected or not group.coverage.runs]
+    large = sum(group.coverage.runs >= LEAST_COVERED_RUNS for group in groups)
     return Claim(
         "hmc: 95 % intervals, early stopping included",
-        f"no family rejected at p < .001; ≥ {LEAST_FAMILIES} families × {LEAST_COVERED_RUNS}",
-        f"{len(groups) - len(rejected)} of {len(groups)} families" + _named(rejected),
-        (not rejected and large >= LEAST_FAMILIES) if groups else None,
+        f"no family rejected at p < .001; ≥ {LEAST_FAMILIES} families × {LEAST_COVERED_RUNS} intervals",
+        f"{len(groups) - len(failing)} of {len(groups)} families, {large} with {LEAST_COVERED_RUNS} intervals"
+        + _named(failing),
+        (not failing and large >= LEAST_FAMILIES) if groups else None,
     )
 
 
 def _broken_claim(summaries: dict[str, Summary]) -> Claim:
     kinds = [kind for name in BROKEN if name in summaries for kind in summaries[name].kinds]
-    runs, accepted = sum(kind.planned for kind in kinds), sum(kind.accepted for kind in kinds)
-    enough = runs >= LEAST_BROKEN and len({kind.name for kind in kinds}) >= LEAST_KINDS
+    judged = [kind for kind in kinds if _judged(kind)]
+    runs, accepted = sum(_judged(kind) for kind in judged), sum(kind.accepted for kind in judged)
+    unjudged = sum(kind.planned for kind in kinds) - runs
+    enough = runs >= LEAST_BROKEN and len({kind.name for kind in judged}) >= LEAST_KINDS
     return Claim(
         "broken runs: not both reliable and at_minimum",
-        f"≥ 99 % of ≥ {LEAST_BROKEN:,} runs of ≥ {LEAST_KINDS} kinds",
-        f"{percent((runs - accepted) / runs if runs else None)} of {runs:,} runs of {len(kinds)} kinds",
-        (enough and 1 - accepted / runs >= LEAST_REJECTED) if runs else None,
+        f"≥ 99 % of ≥ {LEAST_BROKEN:,} runs with a verdict, of ≥ {LEAST_KINDS} kinds",
+        f"{percent((runs - accepted) / runs if runs else None)} of {runs:,} runs of {len(judged)} kinds; "
+        f"{unjudged:,} more have no verdict" + _named(kind.name for kind in judged if kind.accepted),
+        (enough and 1 - accepted / runs >= LEAST_REJECTED) if kinds else None,
     )
+
+
+def _judged(kind: Kind) -> int:
+    """Runs with a verdict: one that failed was not caught by anything."""
+    return kind.planned - kind.verdicts["failed"]
 
 
 def _good_claim(summaries: dict[str, Summary]) -> Claim:
@@ -178,17 +202,19 @@ def _good_claim(summaries: dict[str, Summary]) -> Claim:
     failing = [group.target for group in groups if not _good(group)]
     return Claim(
         "good hmc runs at a minimum, problems not used for tuning",
-        "every family ≥ 90 % reliable, ≤ 1 % invalid",
+        f"every family ≥ 90 % reliable, ≤ 1 % invalid or failed, of ≥ {LEAST_GOOD_RUNS} runs",
         f"{len(groups) - len(failing)} of {len(groups)} families" + _named(failing),
         not failing if groups else None,
     )
 
 
 def _good(group: Group) -> bool:
-    runs = group.planned
+    verdicts = group.at_minimum
+    runs = sum(verdicts.values())
     return (
-        group.verdicts["reliable"] >= LEAST_RELIABLE * runs
-        and group.verdicts["invalid"] + group.verdicts["failed"] <= MOST_INVALID * runs
+        runs >= LEAST_GOOD_RUNS
+        and verdicts["reliable"] >= LEAST_RELIABLE * runs
+        and verdicts["invalid"] + verdicts["failed"] <= MOST_INVALID * runs
     )
 
 
@@ -198,7 +224,7 @@ def _order_claim(summaries: dict[str, Summary]) -> Claim:
     return Claim(
         "hmc: order of deep linear nets whose intervals do not overlap",
         "≥ 99 % preserved",
-        f"{percent(share)} of {found.preserved + found.reversed:,}" if found else "–",
+        f"{percent(share)} of {found.disjoint:,}" if found else "–",
         None if share is None else share >= LEAST_ORDER,
     )
 
@@ -212,12 +238,13 @@ def _in_short(summaries: dict[str, Summary]) -> list[str]:
     return ["## In short", table(("claim", "reach", "found", "holds"), rows)]
 
 
-def _what_was_run(summaries: dict[str, Summary]) -> list[str]:
+def _what_was_run(summaries: dict[str, Summary], sections: Sequence[str]) -> list[str]:
+    own = [name for name in ORDER if any(section.startswith(f"## {name.capitalize()}\n") for section in sections)]
     rows = []
     for name in ORDER:
         command = f"`make validate ONLY={name}`"
         if name not in summaries:
-            rows.append((command, "–", "not run", "–", "–", "–", "–"))
+            rows.append((command, "–", "see its section" if name in own else "not run", "–", "–", "–", "–"))
             continue
         summary, where = summaries[name], summaries[name].provenance
         runs = str(sum(group.planned for group in summary.groups))
@@ -237,10 +264,11 @@ def _failures(summaries: dict[str, Summary]) -> list[str]:
             off, allowed = percent(group.mean.error), percent(group.mean.allowed)
             mean = f"the mean of {group.mean.runs} runs is off by {off}"
             lines.append(f"- {group.sampler} on {group.target}: {mean} ({allowed} allowed)")
-        if group.mean is None and group.reference is not None:
-            lines.append(f"- {group.sampler} on {group.target}: fewer than two runs gave a number")
         if group.reference is None:
             lines.append(f"- {group.sampler} on {group.target}: no reference to compare with")
+        elif not _mean_told(group):
+            numbers = group.mean.runs if group.mean else "fewer than two"
+            lines.append(f"- {group.sampler} on {group.target}: {numbers} of {group.planned} runs gave a number")
     for name in ("oracles", "unadjusted", "variational"):
         for group in _groups(summaries, name):
             if group.wrong.rejected:
@@ -249,6 +277,11 @@ def _failures(summaries: dict[str, Summary]) -> list[str]:
                     f"beyond tolerance (p = {group.wrong.p:.2g})"
                 )
     for group in _groups(summaries, "coverage"):
+        if group.coverage.runs < LEAST_COVERED_RUNS:
+            lines.append(
+                f"- intervals of {group.sampler} on {group.target}: {group.coverage.runs} of {group.planned} runs gave "
+                "one that can be judged"
+            )
         if group.coverage.rejected:
             share = percent(group.coverage.value)
             lines.append(
@@ -257,13 +290,14 @@ def _failures(summaries: dict[str, Summary]) -> list[str]:
             )
     for group in _groups(summaries, "good"):
         if group.planned > group.above_minimum and not _good(group):
-            lines.append(f"- good runs of {group.sampler} on {group.target}: {verdict_words(group.verdicts)}")
+            verdicts = verdict_words(group.at_minimum)
+            lines.append(f"- good runs of {group.sampler} on {group.target}, those at a minimum: {verdicts}")
     for name in BROKEN:
         for kind in summaries[name].kinds if name in summaries else ():
             if kind.accepted:
                 lines.append(
-                    f"- broken runs of kind {kind.name}: {kind.accepted} of {kind.planned} accepted, {kind.wrong} of "
-                    "them known to be beyond tolerance"
+                    f"- broken runs of kind {kind.name}: {kind.accepted} of {kind.planned} accepted, "
+                    f"{kind.wrong} of {kind.compared} with a known value beyond tolerance"
                 )
     for name, summary in summaries.items():
         failed = sum(group.verdicts["failed"] for group in summary.groups)
@@ -367,7 +401,11 @@ def _coverage_section(summary: Summary) -> list[str]:
         "verdicts",
         "gradients a run",
     )
-    note = "All runs that give an interval count, whatever their verdict; every run stopped by itself at its tolerance."
+    completed, planned = sum(g.completed for g in summary.groups), sum(g.planned for g in summary.groups)
+    note = (
+        "All runs that give an interval count, whatever their verdict. "
+        f"{completed:,} of {planned:,} runs stopped by themselves at their tolerance."
+    )
     return ["## Coverage of the 95 % interval", note, table(heads, rows), *_claimed(summary), *_designs(summary)]
 
 
@@ -377,7 +415,8 @@ def _good_section(summary: Summary) -> list[str]:
             *_place(group),
             verdict_words(group.verdicts),
             str(group.above_minimum),
-            percent(group.verdicts["reliable"] / group.planned),
+            verdict_words(group.at_minimum),
+            percent(_reliable_share(group)),
             f"{group.wrong.hits} of {group.wrong.runs}" if group.reference is not None else "–",
             thousands(group.gradients),
         )
@@ -388,12 +427,21 @@ def _good_section(summary: Summary) -> list[str]:
         "sampler",
         "verdicts",
         "above a minimum",
+        "verdicts at a minimum",
         "reliable",
         "reliable beyond tolerance",
         "gradients a run",
     )
-    note = "Families all of whose runs are above a minimum say nothing about good runs and are judged by none."
+    note = (
+        "Judged are the runs at a minimum, with those that failed before that was known. Families all of whose runs "
+        "are above a minimum say nothing about good runs and are judged by none."
+    )
     return ["## Good runs", note, table(heads, rows), *_designs(summary)]
+
+
+def _reliable_share(group: Group) -> float | None:
+    runs = sum(group.at_minimum.values())
+    return group.at_minimum["reliable"] / runs if runs else None
 
 
 def _order_section(summary: Summary) -> list[str]:
@@ -445,7 +493,7 @@ def _kind_row(kind: Kind) -> tuple[str, ...]:
         verdict_words(kind.verdicts),
         str(kind.above_minimum),
         str(kind.accepted),
-        str(kind.wrong),
+        f"{kind.wrong} of {kind.compared}" if kind.compared else "–",
         percent(kind.off),
     )
 
@@ -463,7 +511,7 @@ def _claimed(summary: Summary) -> list[str]:
     heads = ("target", "sampler", "median claimed", "median made", "runs within their claim")
     return [
         f"### {summary.experiment}: error claimed against error made",
-        "The sum of each run's error budget beside |λ̂ − E[tK]|.",
+        "The error that each run states beside |λ̂ − E[tK]|; runs whose stated error is unknown are left out.",
         table(heads, rows),
     ]
 
@@ -515,8 +563,9 @@ def verdict_words(verdicts: dict[str, int]) -> str:
     return ", ".join(f"{count} {name}" for name, count in verdicts.items() if count) or "–"
 
 
-def _named(names: Sequence[str]) -> str:
-    return f" (not: {', '.join(names)})" if names else ""
+def _named(names: Iterable[str]) -> str:
+    listed = ", ".join(names)
+    return f" (not: {listed})" if listed else ""
 
 
 def _place(group: Group) -> tuple[str, str]:

@@ -26,6 +26,10 @@ from lambda_hat_cli.artifacts.store import write_record
 
 HERE = Path(__file__).resolve().parent
 SUMMARIES = HERE / "summaries"
+# Everything that a run's numbers and their judgement depend on, from the project's folder.
+SOURCES = ("python", "validation", "envs", "main.nf", "modules", "lib", "conf", "bin")
+# What the validation itself writes into its folder is no changed source.
+WRITTEN = (":!summaries", ":!sections", ":!results")
 SECONDS = {"ms": 1e-3, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 Key = TypeVar("Key", bound=str | tuple[str, ...])
 
@@ -40,7 +44,7 @@ class Provenance(Record):
     """Where and when the runs were made.
 
     Attributes:
-        commit: of the sources, "+" where files differed from it. cpu_hours: of all tasks, cached ones included.
+        commit: of the sources, "+" where SOURCES differed from it. cpu_hours: of all tasks, cached ones included.
     """
 
     date: str
@@ -56,6 +60,8 @@ class Group(Record):
 
     Attributes:
         verdicts: how many runs have each verdict; `failed` where there is none. above_minimum: how many say so.
+        at_minimum: the verdicts of the runs at a minimum, and of those that failed before that was known.
+        completed: runs that stopped by themselves at their tolerance.
         average: mean λ̂ of the runs that give one. gradients: the median run's full-data gradient equivalents.
         worst: the largest relative error of a reliable run.
     """
@@ -66,6 +72,8 @@ class Group(Record):
     planned: int
     verdicts: dict[str, int]
     above_minimum: int
+    at_minimum: dict[str, int]
+    completed: int
     reference: float | None
     reference_se: float
     limit: float | None
@@ -83,7 +91,8 @@ class Kind(Record):
     """The runs of one kind of fault.
 
     Attributes:
-        accepted: runs that are reliable and at a minimum. wrong: accepted runs beyond tolerance, where that is known.
+        accepted: runs that are reliable and at a minimum. compared: accepted runs whose true value is known, of which
+            `wrong` are beyond tolerance.
         off: median relative distance of λ̂ from the reference over runs that give a number; None where none has both.
     """
 
@@ -92,6 +101,7 @@ class Kind(Record):
     verdicts: dict[str, int]
     above_minimum: int
     accepted: int
+    compared: int
     wrong: int
     off: float | None
 
@@ -137,6 +147,8 @@ def group_of(target: str, sampler: str, runs: Sequence[Outcome], family: Family 
         planned=len(runs),
         verdicts=_verdicts(runs),
         above_minimum=sum(run.minimum == "above_minimum" for run in made),
+        at_minimum=_verdicts([run for run in runs if run.minimum == "at_minimum" or run.verdict is None]),
+        completed=sum(run.status == "completed" for run in made),
         reference=reference,
         reference_se=reference_se,
         limit=next((run.limit for run in made), None),
@@ -160,6 +172,7 @@ def kind(name: str, runs: Sequence[Outcome]) -> Kind:
         verdicts=_verdicts(runs),
         above_minimum=sum(run.minimum == "above_minimum" for run in runs),
         accepted=len(accepted),
+        compared=sum(run.wrong is not None for run in accepted),
         wrong=sum(run.wrong is True for run in accepted),
         off=_median([abs(run.error) if run.error is not None else None for run in runs]),
     )
@@ -213,7 +226,8 @@ def _commit() -> str:
         done = subprocess.run(["git", *arguments], cwd=HERE, capture_output=True, text=True, check=True)
         return done.stdout.strip()
 
-    return git("rev-parse", "--short=10", "HEAD") + ("+" if git("status", "--porcelain", "--", "../python") else "")
+    changed = git("status", "--porcelain", "--", *(f"../{source}" for source in SOURCES), *WRITTEN)
+    return git("rev-parse", "--short=10", "HEAD") + ("+" if changed else "")
 
 
 def _grouped(outcomes: Sequence[Outcome], key: Callable[[Outcome], Key]) -> dict[Key, list[Outcome]]:

@@ -6,31 +6,17 @@ from pathlib import Path
 import numpy as np
 import pytest
 from judge import Outcome
-from kinds import FAULTS
+from kinds import FAULTS, SAMPLERS
 from outcomes import Family, missing
-from page import claims, page
+from page import Claim, claims, page
 from summary import Provenance, Summary, duration, summarise
 from trace_faults import EVERY, SCALED, with_fault
 
 from lambda_hat_cli.artifacts.store import read_record, write_record
 from synthetic_runs import autoregressive, markov_trace
+from validation.sample_outcomes import GOOD
 
 HERE = Provenance(date="2026-01-01", commit="abc", machine="a machine", cores=2, tasks=3, cpu_hours=0.5)
-GOOD = Outcome(
-    target="bowl",
-    sampler="hmc",
-    verdict="reliable",
-    minimum="at_minimum",
-    llc=10.0,
-    low=9.6,
-    high=10.4,
-    reference=10.0,
-    reference_se=0.0,
-    limit=10.5,
-    tolerance=0.05,
-    claimed=0.5,
-    gradients=1e4,
-)
 FAMILIES = {"bowl": Family("quadratic", 1000, 20, 0)}
 
 
@@ -50,20 +36,65 @@ def test_a_summary_survives_its_file(tmp_path: Path) -> None:
 
 def test_claims_say_what_holds_what_fails_and_what_was_not_run() -> None:
     off = replace(GOOD, target="dish", llc=11.0)
+    few = replace(GOOD, target="few")
+    unknown = replace(GOOD, target="unknown", reference=None)
+    lost = [missing("lost", "hmc")] * 20
     summaries = {
-        "oracles": summary("oracles", [GOOD] * 20 + [off] * 20),
+        "oracles": summary("oracles", [GOOD, off, unknown] * 20 + [few] * 19 + [missing("few", "hmc")] + lost),
         "broken-targets": summary("broken-targets", [replace(GOOD, target="displaced-1-nat")] * 3),
     }
     found = {claim.what: claim for claim in claims(summaries)}
     mean = found["hmc: mean over seeds, every family"]
-    assert (mean.holds, mean.found) == (False, "1 of 2 families (not: dish)")
+    assert (mean.holds, mean.found) == (False, "1 of 5 families (not: dish, unknown, few, lost)")
     assert found["broken runs: not both reliable and at_minimum"].found.startswith("0 %")
     assert found["hmc: order of deep linear nets whose intervals do not overlap"].holds is None
     text = page(summaries, ["## Another section"])
     assert "hmc on dish: the mean of 20 runs is off by 10 % (1 % allowed)" in text
-    assert "kind displaced: 3 of 3 accepted" in text
+    assert "few: 19 of 20 runs gave a number" in text
+    assert "kind displaced: 3 of 3 accepted, 0 of 3 with a known value beyond tolerance" in text
     assert "`make validate ONLY=pairs` | – | not run" in text
     assert text.endswith("## Another section\n")
+
+
+def claim(name: str, outcomes: list[Outcome], what: str) -> Claim:
+    (found,) = [claim for claim in claims({name: summary(name, outcomes)}) if claim.what.startswith(what)]
+    return found
+
+
+def test_broken_runs_without_a_verdict_are_not_caught() -> None:
+    caught = [replace(GOOD, sampler=kind, verdict="invalid") for kind in SAMPLERS]
+    lost = [missing("bowl", kind) for kind in SAMPLERS]
+    assert claim("broken-samplers", caught * 100, "broken").holds
+    found = claim("broken-samplers", caught * 60 + lost * 40, "broken")
+    assert (found.holds, found.found) == (False, "100 % of 900 runs of 15 kinds; 600 more have no verdict")
+    accepted = replace(GOOD, sampler="vi-on-networks", reference=None)
+    found = claim("broken-samplers", caught * 100 + [accepted] * 20, "broken")
+    assert (found.holds, found.found.endswith("(not: vi-on-networks)")) == (False, True)
+    (kind,) = summary("broken-samplers", [accepted]).kinds
+    assert (kind.accepted, kind.compared, kind.wrong) == (1, 0, 0)
+
+
+def test_coverage_counts_intervals_and_keeps_families_without_any() -> None:
+    missed = replace(GOOD, low=10.1)
+    families = [replace(run, target=f"bowl-{number}") for number in range(6) for run in [GOOD] * 190 + [missed] * 10]
+    assert claim("coverage", families, "hmc: 95 %").holds
+    assert not claim("coverage", families[1:], "hmc: 95 %").holds
+    assert claim("coverage", [*families, missing("lost", "hmc")], "hmc: 95 %").found.endswith("(not: lost)")
+
+
+def test_variational_families_without_enough_numbers_fail() -> None:
+    fits = [replace(GOOD, target="quadratic", sampler="vi")] * 20
+    assert claim("variational", fits, "vi on quadratics").holds
+    lost = [replace(fit, target="quadratic-2", verdict="invalid", llc=None) for fit in fits]
+    found = claim("variational", fits + lost, "vi on quadratics")
+    assert (found.holds, found.found) == (False, "worst family 0 % (not: quadratic-2 × vi)")
+
+
+def test_good_runs_are_those_at_a_minimum() -> None:
+    above = replace(GOOD, minimum="above_minimum", verdict="invalid")
+    assert claim("good", [GOOD] * 20 + [above] * 10, "good").holds
+    assert not claim("good", [GOOD] * 19 + [above] * 11, "good").holds  # too few to say
+    assert not claim("good", [GOOD] * 27 + [missing("bowl", "hmc")] * 3, "good").holds
 
 
 def test_nextflows_durations() -> None:
