@@ -6,19 +6,18 @@ reads the results folder of the experiment `leaderboard`, with devinterp.csv in 
 validation/sections/leaderboard.md.
 """
 
-import csv
 import json
 import math
 import statistics
 import sys
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
-from itertools import combinations
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, cast
 
-from judge import Outcome, coverage, order
+from judge import Order, Outcome, coverage, order
+from outcomes import missing, read_rows, read_table
 from page import SECTIONS, number, percent, table, thousands, verdict_words
 from scipy import stats
 from summary import provenance
@@ -31,14 +30,18 @@ DEVINTERP = "devinterp.csv"
 INTRODUCTION = """## Leaderboard
 
 The same gradient budget for every sampler, in full-data gradients over all chains and phases, warm-up and tuning
-included. The tolerance is out of the Markov samplers' reach, so that they use their budget up: none of their runs can
-be `reliable`, and *no number* counts those that failed or are `invalid`. Errors are relative to E[tK], over the runs
-that give a number: a sampler that refuses what it cannot do has fewer runs to be wrong on, and one that sampled fewer
-targets is compared on those alone (second table). Rows are sorted by rms error.
+included. A Markov run stops by itself when its interval is within 2 %, and so may use less than its budget; a
+variational fit stops when its steps are done and its draws are enough. *Stopped* counts these runs; the others used
+their budget up, and *gradients* are those used. *No number* counts runs that failed or are `invalid`. Errors are
+relative to E[tK], over the runs that give a number: a sampler that refuses what it cannot do has fewer runs to be wrong
+on, and one that sampled fewer targets is compared on those alone (second table). Rows are sorted by rms error. Seconds
+are the median run's, warm-up included; eight runs share a process, and compiling counts in the first one alone, so that
+it is in no median.
 
 devinterp 1.3.2's SGLD has the same posterior, chains and full batch, half of its steps as burn-in, and three learning
 rates: its default of .01, and 1e-4 and 1e-5 chosen by hand from the targets' curvature. It gives a standard deviation
-over chains and no interval; the interval here is Student's from that. It fails where the loss becomes NaN."""
+over chains and no interval; the interval here is Student's from that. It fails where the loss becomes NaN, and always
+uses its whole budget."""
 
 
 @dataclass(frozen=True)
@@ -49,7 +52,7 @@ class Entry:
         outcome: the run as it is judged; `sampler` is the row's name in the tables.
         kind: the target's model kind.
         budget: full-data gradients that it was given.
-        seconds: wall time of sampling with warm-up and compilation, None where unknown.
+        seconds: wall time of the run with warm-up, compilation in a process's first run alone; None where unknown.
     """
 
     outcome: Outcome
@@ -63,6 +66,7 @@ class Score:
     """How a sampler did on some runs; None where no run tells.
 
     Attributes:
+        stopped: runs that ended by themselves, not by their budget.
         error, error_se: mean relative error and its standard error. rms: root mean square of it.
         held, intervals: intervals that hold E[tK], and those that could be judged.
         width: median half width of the intervals, relative to λ̂.
@@ -73,6 +77,7 @@ class Score:
     sampler: str
     runs: int
     silent: int
+    stopped: int | None
     error: float | None
     error_se: float | None
     rms: float | None
@@ -82,23 +87,6 @@ class Score:
     verdicts: dict[str, int]
     gradients: float | None
     seconds: float | None
-
-
-@dataclass(frozen=True)
-class Ordering:
-    """Pairs of runs on deep linear nets of different λ.
-
-    Attributes:
-        right, judged: pairs whose λ̂ are in the order of λ, of those that have both.
-        disjoint_right, disjoint: the same among pairs whose intervals do not overlap.
-        silent: pairs of which one or both have no number.
-    """
-
-    right: int
-    judged: int
-    disjoint_right: int
-    disjoint: int
-    silent: int
 
 
 # What was run -----------------------------------------------------------------------------------
@@ -112,11 +100,11 @@ def read_entries(results: Path) -> list[Entry]:
     """
     with (results / "pipeline_info" / "plan" / "runs.jsonl").open(encoding="utf-8") as lines:
         plan = {row["id"]: row["runs"] for row in map(json.loads, lines)}
-    rows = _rows(results / "summary" / "results.csv")
+    rows = read_table(results)
     entries = [entry_of(row, plan[row["run_id"]]) for row in rows]
     if (results / DEVINTERP).is_file():
         judged = {row["target"]: row for row in rows if row["verdict"]}
-        entries += [devinterp_entry(line, judged) for line in _rows(results / DEVINTERP)]
+        entries += [devinterp_entry(line, judged) for line in read_rows(results / DEVINTERP)]
     return entries
 
 
@@ -127,6 +115,7 @@ def entry_of(row: Mapping[str, str], runs: Mapping[str, Any]) -> Entry:
         target=row["target"],
         sampler=row["sampler"].removesuffix(f"-{short(budget)}"),
         verdict=cast(Any, row["verdict"] or None),
+        status=row["status"] if row["verdict"] else None,
         minimum=cast(Any, row["minimum"] or None),
         llc=_value(row["llc"]),
         low=_value(row["llc_low"]),
@@ -135,7 +124,7 @@ def entry_of(row: Mapping[str, str], runs: Mapping[str, Any]) -> Entry:
         reference_se=_value(row["finite_t_se"]) or 0.0,
         limit=_value(row["truth"]),
         tolerance=float(runs["tolerance"]),
-        claimed=None,
+        claimed=_value(row["stated_error"]),
         gradients=_value(row["gradients"]),
     )
     return Entry(outcome, row["target_kind"], budget, _value(row["seconds_total"]))
@@ -150,6 +139,11 @@ def devinterp_entry(line: Mapping[str, str], judged: Mapping[str, Mapping[str, s
     row = judged.get(line["target"])
     if row is None:
         raise ValueError(f"{DEVINTERP}: the pipeline has no result on {line['target']}")
+    if row["target_id"] != line["target_id"]:
+        raise ValueError(
+            f"{DEVINTERP}: {line['target']} is the target {line['target_id']}, the pipeline's {row['target_id']}: "
+            "run devinterp anew"
+        )
     for ours, theirs in (("nbeta", "nbeta"), ("gamma", "localization")):
         if not math.isclose(float(row[ours]), float(line[theirs]), rel_tol=1e-6):
             raise ValueError(f"{DEVINTERP}: on {line['target']} {theirs} is {line[theirs]}, the pipeline's {row[ours]}")
@@ -158,27 +152,17 @@ def devinterp_entry(line: Mapping[str, str], judged: Mapping[str, Mapping[str, s
         chains = int(line["chains"])
         half = float(stats.t.isf(0.025, chains - 1)) * float(line["llc_std"]) / math.sqrt(chains)
         low, high = llc - half, llc + half
-    outcome = Outcome(
-        target=line["target"],
-        sampler=f"devinterp, lr {short(float(line['lr']))}",
-        verdict=None,
-        minimum=None,
+    outcome = replace(
+        missing(line["target"], f"devinterp, lr {short(float(line['lr']))}"),
         llc=llc,
         low=low,
         high=high,
         reference=_value(row["finite_t_value"]),
         reference_se=_value(row["finite_t_se"]) or 0.0,
         limit=_value(row["truth"]),
-        tolerance=math.nan,
-        claimed=None,
         gradients=_value(line["gradients"]),
     )
     return Entry(outcome, row["target_kind"], float(line["budget"]), _value(line["seconds"]))
-
-
-def _rows(file: Path) -> list[dict[str, str]]:
-    with file.open(encoding="utf-8", newline="") as cells:
-        return list(csv.DictReader(cells))
 
 
 def _value(cell: str) -> float | None:
@@ -194,10 +178,12 @@ def score(sampler: str, entries: Sequence[Entry]) -> Score:
     errors = [outcome.error for outcome in outcomes if outcome.error is not None]
     widths = [(o.high - o.low) / 2 / abs(o.llc) for o in outcomes if o.llc and o.low is not None and o.high is not None]
     held = coverage(outcomes)
+    ended = {outcome.status for outcome in outcomes}
     return Score(
         sampler=sampler,
         runs=len(entries),
         silent=sum(outcome.llc is None for outcome in outcomes),
+        stopped=None if ended == {None} else sum(outcome.status == "completed" for outcome in outcomes),
         error=statistics.fmean(errors) if errors else None,
         error_se=statistics.stdev(errors) / math.sqrt(len(errors)) if len(errors) > 1 else None,
         rms=math.sqrt(statistics.fmean(error**2 for error in errors)) if errors else None,
@@ -210,20 +196,9 @@ def score(sampler: str, entries: Sequence[Entry]) -> Score:
     )
 
 
-def ordering(entries: Iterable[Entry]) -> Ordering:
+def ordering(entries: Iterable[Entry]) -> Order:
     """Every pair of one sampler's runs on deep linear nets whose λ differ."""
-    outcomes = [entry.outcome for entry in entries if entry.kind == NETS and entry.outcome.limit is not None]
-    right = judged = silent = 0
-    for a, b in combinations(outcomes, 2):
-        if a.limit == b.limit or a.limit is None or b.limit is None:
-            continue
-        if a.llc is None or b.llc is None:
-            silent += 1
-            continue
-        judged += 1
-        right += (a.llc - b.llc) * (a.limit - b.limit) > 0
-    disjoint = order(outcomes)
-    return Ordering(right, judged, disjoint.preserved, disjoint.preserved + disjoint.reversed, silent)
+    return order(entry.outcome for entry in entries if entry.kind == NETS)
 
 
 def _median(values: Sequence[float]) -> float | None:
@@ -290,6 +265,7 @@ EACH = (
     "rms error",
     "intervals that hold E[tK]",
     "claimed ±",
+    "stopped",
     "verdicts",
     "gradients a run",
     "seconds a run",
@@ -320,14 +296,15 @@ def _score_cells(found: Score) -> tuple[str, ...]:
         percent(found.rms),
         _of(found.held, found.intervals),
         percent(found.width),
+        "–" if found.stopped is None else _of(found.stopped, found.runs),
         verdict_words(found.verdicts),
         thousands(found.gradients),
         number(found.seconds),
     )
 
 
-def _order_cells(found: Ordering) -> tuple[str, str, str]:
-    return _of(found.right, found.judged), _of(found.disjoint_right, found.disjoint), str(found.silent)
+def _order_cells(found: Order) -> tuple[str, str, str]:
+    return _of(found.right, found.judged), _of(found.preserved, found.disjoint), str(found.silent)
 
 
 def _truth(entries: Iterable[Entry], target: str) -> str:

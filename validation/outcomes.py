@@ -34,8 +34,13 @@ class Family:
 
 def read_table(results: Path) -> list[dict[str, str]]:
     """The lines of results.csv: every run that was planned."""
-    with (results / "summary" / "results.csv").open(encoding="utf-8", newline="") as table:
-        return list(csv.DictReader(table))
+    return read_rows(results / "summary" / "results.csv")
+
+
+def read_rows(file: Path) -> list[dict[str, str]]:
+    """The lines of a CSV file by its heads."""
+    with file.open(encoding="utf-8", newline="") as cells:
+        return list(csv.DictReader(cells))
 
 
 def read_outcomes(results: Path) -> Iterator[Outcome]:

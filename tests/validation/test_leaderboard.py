@@ -23,6 +23,9 @@ from lambda_hat_cli.targets.load import load_target
 NBETA = 1000 / math.log(1000)
 ROW = {
     "target": "net",
+    "target_id": "1" * 16,
+    "status": "budget_exhausted",
+    "stated_error": "1",
     "target_kind": "deep_linear",
     "sampler": "hmc-1e5",
     "run_id": "0",
@@ -42,6 +45,7 @@ ROW = {
 SILENT = {"verdict": "invalid", "llc": "", "llc_low": "", "llc_high": ""}
 LINE = {
     "target": "net",
+    "target_id": "1" * 16,
     "lr": "1e-05",
     "chains": "4",
     "budget": "100000.0",
@@ -73,7 +77,7 @@ def test_score_of_runs_with_and_without_a_number() -> None:
     assert found.rms == pytest.approx(math.sqrt((0.1**2 + 0.02**2) / 2))
     assert found.width == pytest.approx((2 / 11 + 0.1 / 9.8) / 2)
     assert found.verdicts == {"uncertain": 2, "invalid": 1}
-    assert (found.gradients, found.seconds) == (99000, 3)
+    assert (found.gradients, found.seconds, found.stopped) == (99000, 3, 0)
     nothing = score("hmc", [entry(**SILENT)])
     assert (nothing.error, nothing.rms, nothing.width) == (None, None, None)
 
@@ -89,9 +93,9 @@ def test_pairs_are_runs_on_nets_of_different_limits() -> None:
     found = ordering(runs)
     # Of the pairs (1.1, 2) and (3, 2) the first is in order; both touch. The net of λ = 4 gave no number, thrice.
     assert (found.right, found.judged, found.silent) == (1, 2, 3)
-    assert (found.disjoint_right, found.disjoint) == (0, 0)
+    assert (found.preserved, found.disjoint) == (0, 0)
     apart = ordering([*runs[:1], entry(truth="2", llc="2", llc_low="1.9", llc_high="2.1")])
-    assert (apart.disjoint_right, apart.disjoint) == (1, 1)
+    assert (apart.preserved, apart.disjoint) == (1, 1)
 
 
 def test_devinterps_interval_is_students_over_its_chains() -> None:
@@ -103,7 +107,7 @@ def test_devinterps_interval_is_students_over_its_chains() -> None:
     assert (failed.llc, failed.low, failed.gradients) == (None, None, None)
 
 
-@pytest.mark.parametrize("cells", [{"target": "other"}, {"nbeta": "100"}, {"localization": "0"}])
+@pytest.mark.parametrize("cells", [{"target": "other"}, {"target_id": "2"}, {"nbeta": "100"}, {"localization": "0"}])
 def test_devinterp_on_another_posterior_is_refused(cells: dict[str, str]) -> None:
     with pytest.raises(ValueError, match=r"devinterp\.csv"):
         devinterp_entry({**LINE, **cells}, {"net": ROW})
@@ -146,5 +150,6 @@ def test_devinterps_program_reads_the_loss_that_the_samplers_use(spec: Mapping[s
     rng = np.random.default_rng(0)
     weights = [weight + rng.standard_normal(weight.shape).astype(np.float32) for weight in read.weights]
     w = jnp.asarray(np.concatenate([weight.ravel() for weight in weights]), jnp.float64)
-    assert read.loss(weights) == pytest.approx(float(jnp.mean(loaded.losses(w, loaded.full_data))), rel=1e-6)
+    assert read.loss(weights) == pytest.approx(float(jnp.mean(loaded.losses(w, loaded.data))), rel=1e-6)
+    assert read.id == "0" * 16
     assert read.loss(read.weights) == pytest.approx(read.loss_at_w_star, abs=1e-10)

@@ -48,6 +48,7 @@ class Line:
     """
 
     target: str
+    target_id: str
     seed: int
     lr: float
     chains: int
@@ -154,6 +155,7 @@ def sample(target: Target, seed: int, lr: float, chains: int, budget: float, loc
         llc, std, reason = None, None, f"the estimate is {llc}"
     return Line(
         target=target.name,
+        target_id=target.id,
         seed=seed,
         lr=lr,
         chains=chains,

@@ -24,6 +24,7 @@ class Target:
         constants: a quadratic's eigenvalues (d,) and, where it is rotated, its eigenvectors as columns (d, d), float32.
     """
 
+    id: str
     name: str
     kind: str
     n: int
@@ -63,6 +64,7 @@ def read_target(folder: Path) -> Target:
     with np.load(folder / "data.npz", allow_pickle=False) as arrays:
         data = {name: arrays[name] for name in arrays.files}
     return Target(
+        id=record["id"],
         name=record["name"],
         kind=model["kind"],
         n=record["n"],
