@@ -3,23 +3,25 @@
     python validation/trace_faults.py RESULTS OUT
 
 takes runs of the experiment in RESULTS, writes each with every fault of kinds.FAULTS under OUT and analyses them; what
-is there already is left as it is. The summary goes to validation/summaries/faults.json.
+was analysed already, with the same sources, runs and faults, is left as it is. The summary goes to
+validation/summaries/faults.json.
 """
 
 import datetime
+import hashlib
 import os
 import shutil
 import subprocess
 import sys
-import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 from jaxtyping import Shaped
+from judge import Outcome
 from kinds import FAULTS
-from outcomes import outcome_of, read_families
+from outcomes import missing, outcome_of, read_families, read_table
 from summary import SUMMARIES, here_and_now, summarise
 
 from lambda_hat_cli.artifacts.analysis import AnalysisFolder
@@ -74,6 +76,7 @@ SCALED: dict[str, Callable[[Draws], Draws]] = {
     "not-finite": _not_finite,
 }
 PLACES = ("llc", "loss", "virial", "distance_squared")
+CPU_SECONDS = "cpu_seconds.txt"
 
 
 def with_fault(trace: Trace, fault: str) -> Trace:
@@ -86,22 +89,24 @@ def with_fault(trace: Trace, fault: str) -> Trace:
     return replace(trace, posterior=changed(trace.posterior), sample_stats=changed(trace.sample_stats))
 
 
-def chosen(rows: tuple[RunRow, ...], results: Path) -> dict[str, list[RunRow]]:
-    """The first reliable runs of every target, by the target's folder: what breaks them is then the fault alone."""
+def chosen(rows: Sequence[RunRow], reliable: Collection[str]) -> dict[str, list[RunRow]]:
+    """The first runs of every target, by its folder, that `reliable` names: what breaks them is the fault alone."""
     found: dict[str, list[RunRow]] = {}
     for row in rows:
-        runs = found.setdefault(f"{row.target}-{row.target_id[:8]}", [])
-        folder = results / "runs" / row.folder
-        if len(runs) == RUNS_A_TARGET or not (folder / "analysis.json").is_file():
-            continue
-        if AnalysisFolder(folder).record.verdict == "reliable":
-            runs.append(row)
-    return {target: runs for target, runs in found.items() if runs}
+        if row.id in reliable:
+            found.setdefault(f"{row.target}-{row.target_id[:8]}", []).append(row)
+    return {target: runs[:RUNS_A_TARGET] for target, runs in found.items()}
+
+
+def digest(stages: Path, rows: Sequence[RunRow]) -> str:
+    """Changes with the sources of the stages, the runs, and the faults that are put into them."""
+    parts = [stages.read_bytes(), Path(__file__).read_bytes(), *(row.id.encode() for row in rows)]
+    return hashlib.sha256(b"\0".join(parts)).hexdigest()[:12]
 
 
 def analyse_with_fault(results: Path, target: str, rows: list[RunRow], fault: str, out: Path) -> None:
-    """Write the runs of one target with the fault, call analyze, and leave the analyses in `out`."""
-    plan = results / "pipeline_info" / "plan"
+    """Write the runs of one target with the fault, call analyze, and leave in `out` the analyses and what they took."""
+    plan, began = results / "pipeline_info" / "plan", cpu_seconds()
     with new_folder(out) as draft:
         for row in rows:
             source, copy = results / "runs" / row.folder, draft / "runs" / row.id
@@ -115,24 +120,45 @@ def analyse_with_fault(results: Path, target: str, rows: list[RunRow], fault: st
         command = [sys.executable, "-m", "lambda_hat_cli.commands.analyze", "--rows", str(draft / "rows.jsonl")]
         command += ["--runs", str(draft / "runs"), "--target", str(results / "targets" / target)]
         command += ["--out", str(draft / "analyses"), "--stages", str(plan / "stages.json"), "--diagnostics", "none"]
+        command += ["--failures", str(draft / "failures")]
         subprocess.run(command, check=True)
+        write_text(draft / CPU_SECONDS, f"{cpu_seconds() - began}\n")
+
+
+def cpu_seconds() -> float:
+    """CPU time of this process and of the children that have ended, user's and system's."""
+    return sum(os.times()[:4])
+
+
+def read_faulty(folder: Path, rows: Sequence[RunRow], fault: str) -> Iterator[Outcome]:
+    """The runs of one target with one fault; one without an analysis is missing."""
+    for row in rows:
+        analysis = folder / "analyses" / row.id
+        if analysis.is_dir():
+            yield replace(outcome_of(AnalysisFolder(analysis).record), sampler=fault)
+        else:
+            yield missing(row.target, fault)
 
 
 def main(results: Path, out: Path) -> None:
     """Every fault in the chosen runs of every target, and the summary."""
-    began = time.monotonic()
-    rows = tuple(read_records(results / "pipeline_info" / "plan" / "runs.jsonl", RunRow))
+    plan = results / "pipeline_info" / "plan"
+    if not (plan / "runs.jsonl").is_file() or not (results / "summary" / "results.csv").is_file():
+        sys.exit(f"validate: faults are put into finished runs, and {results} holds none: run {results.name} first")
+    reliable = {row["run_id"] for row in read_table(results) if row["verdict"] == "reliable"}
     out.mkdir(parents=True, exist_ok=True)
-    outcomes = []
-    for target, runs in chosen(rows, results).items():
+    outcomes: list[Outcome] = []
+    seconds = 0.0
+    for target, runs in chosen(read_records(plan / "runs.jsonl", RunRow), reliable).items():
         for fault in FAULTS:
-            folder = out / f"{target}-{fault}"
+            folder = out / f"{target}-{fault}-{digest(plan / 'stages.json', runs)}"
             if not folder.is_dir():
                 analyse_with_fault(results, target, runs, fault, folder)
-            records = [AnalysisFolder(path).record for path in sorted((folder / "analyses").iterdir())]
-            outcomes += [replace(outcome_of(record), sampler=fault) for record in records]
-    today = datetime.date.today()
-    where = here_and_now(today, len(outcomes), (time.monotonic() - began + os.times().children_user) / 3600)
+            outcomes += read_faulty(folder, runs, fault)
+            seconds += float((folder / CPU_SECONDS).read_text(encoding="utf-8"))
+    if not outcomes:
+        sys.exit(f"validate: faults are put into reliable runs, and {results} holds none")
+    where = here_and_now(datetime.date.today(), len(outcomes), seconds / 3600)
     SUMMARIES.mkdir(exist_ok=True)
     write_record(SUMMARIES / "faults.json", summarise("faults", outcomes, read_families(results), where))
 

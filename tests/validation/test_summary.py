@@ -7,13 +7,13 @@ import numpy as np
 import pytest
 from judge import Outcome
 from kinds import FAULTS, SAMPLERS
-from outcomes import Family, missing
+from outcomes import Family, missing, read_outcomes
 from page import Claim, claims, page
 from summary import Provenance, Summary, duration, summarise
-from trace_faults import EVERY, SCALED, with_fault
+from trace_faults import EVERY, SCALED, chosen, digest, read_faulty, with_fault
 
-from lambda_hat_cli.artifacts.store import read_record, write_record
-from synthetic_runs import autoregressive, markov_trace
+from lambda_hat_cli.artifacts.store import read_record, write_record, write_text
+from synthetic_runs import Case, autoregressive, markov_trace, run_row
 from validation.sample_outcomes import GOOD
 
 HERE = Provenance(date="2026-01-01", commit="abc", machine="a machine", cores=2, tasks=3, cpu_hours=0.5)
@@ -134,3 +134,33 @@ def test_bad_arithmetic_breaks_the_posterior_as_the_page_says() -> None:
         w = np.linspace(0, edge, 200_000)
         density = np.exp(-t * w**4 - 0.5 * w**2)
         assert 4 * np.sum(density * t * w**4) / np.sum(density) == pytest.approx(expected, abs=0.005)
+
+
+def test_a_faulty_run_without_an_analysis_is_missing(tmp_path: Path) -> None:
+    (found,) = read_faulty(tmp_path, [run_row(Case(row={"target": "bowl"}))], "drift")
+    assert (found.target, found.sampler, found.verdict) == ("bowl", "drift", None)
+
+
+def test_faults_are_put_into_reliable_runs_and_redone_when_sources_or_runs_change(tmp_path: Path) -> None:
+    row = run_row(Case(row={"target": "bowl"}))
+    rows = [row.model_copy(update={"id": f"{number:016x}"}) for number in range(12)]
+    ids = [row.id for row in rows]
+    ((folder, runs),) = chosen(rows, ids[2:]).items()
+    assert folder == f"bowl-{row.target_id[:8]}"
+    assert [row.id for row in runs] == ids[2:10]
+    stages = tmp_path / "stages.json"
+    stages.write_text("{}", encoding="utf-8")
+    before = digest(stages, rows)
+    assert digest(stages, rows) == before != digest(stages, rows[1:])
+    stages.write_text('{"analyze": {}}', encoding="utf-8")
+    assert digest(stages, rows) != before
+
+
+def test_an_analysis_of_an_earlier_start_is_not_read(tmp_path: Path) -> None:
+    heads, cells = "target,target_id,sampler,folder,verdict", "bowl,0,hmc,bowl-hmc-0,"
+    (tmp_path / "summary").mkdir()
+    (tmp_path / "runs" / "bowl-hmc-0").mkdir(parents=True)
+    write_text(tmp_path / "summary" / "results.csv", f"{heads}\n{cells}\n")
+    write_text(tmp_path / "runs" / "bowl-hmc-0" / "analysis.json", "{}")
+    (found,) = read_outcomes(tmp_path)
+    assert (found.target, found.sampler, found.verdict) == ("bowl", "hmc", None)
