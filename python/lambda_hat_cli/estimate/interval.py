@@ -18,6 +18,11 @@ ESS_TO_STOP = 400.0
 RHAT_TO_STOP = 1.02
 K_HAT_TO_ACCEPT, GAP_TO_ACCEPT = 0.5, 0.5
 K_HAT_TO_DRAW_ON, GAP_TO_DRAW_ON = 0.7, 1.0
+# Up to here a pilot of a few thousand draws has met the weights' tail, and tells how wide the interval will be.
+K_HAT_OF_SHORT_TAILS = 0.3
+# Below the first the variance of the squared weights is finite, so that a standard error can be read off them; at 1/2
+# that of the weights is not. k̂ is too uncertain to follow the factor all the way to infinity.
+K_HAT_OF_SURE_ERRORS, K_HAT_OF_LARGEST_FACTOR = 0.25, 0.45
 LOST_WEIGHTS = 1e-3
 
 
@@ -53,10 +58,11 @@ class FitEstimate:
     """λ̂ from the independent weighted draws of one fit.
 
     Attributes:
-        llc: Σ w·tK with Pareto-smoothed, normalised weights w. se: √Σ w²(tK − llc)².
+        llc: Σ w·tK with Pareto-smoothed, normalised weights w. se: √Σ w²(tK − llc)² times `tail_factor`.
         k_hat: tail shape of the weights. gap: log mean exp(log weight) − mean(log weight), nats.
         ess: 1/Σw². variance_ratio: Var[tK]/E[tK] without weights. plain: the unweighted mean, a diagnostic only.
-        variance: Σ w·(tK − llc)², and its standard error; slope_se: standard error of llc − variance.
+        variance: Σ w·(tK − llc)², and its standard error; slope_se: standard error of llc − variance; both with the
+            same factor.
     """
 
     llc: float
@@ -180,10 +186,29 @@ def may_accept(estimate: WeightedEstimate, tolerance: float, scale: float) -> bo
     )
 
 
-def more_draws_help(estimate: WeightedEstimate, tolerance: float, scale: float) -> bool:
-    """Whether the weights may still give a usable number and only the interval is wider than the tolerance."""
-    usable = estimate.k_hat <= K_HAT_TO_DRAW_ON and estimate.gap <= GAP_TO_DRAW_ON
-    return usable and estimate.half_width > tolerance * scale
+def draws_needed(pilot: WeightedEstimate, drawn: int, tolerance: float, scale: float) -> float:
+    """How many fresh draws of each fit make the interval as narrow as the tolerance, judged by a pilot of `drawn`.
+
+    0 where no number of draws gives a usable number. Infinite where the weights' tail is so long that a few draws hide
+    it: the pilot's own width, low whenever its tail was not met, must not decide then. Else twice what that width asks
+    for, as it is not known exactly.
+    """
+    if not (pilot.k_hat <= K_HAT_TO_DRAW_ON and pilot.gap <= GAP_TO_DRAW_ON):
+        return 0.0
+    if pilot.k_hat > K_HAT_OF_SHORT_TAILS or not scale > 0:
+        return float("inf")
+    return 2.0 * drawn * (pilot.half_width / (tolerance * scale)) ** 2
+
+
+def tail_factor(k_hat: float) -> float:
+    """What a standard error read off weights of this tail shape is multiplied by, ≥ 1.
+
+    A Pareto tail of shape k has a mean square in proportion to 1/(1 − 2k), to which draws that are seldom made
+    contribute most; what was seen of it is typically too little. 1/√(2 − 4k) is that growth from k = 1/4 on, and at
+    most where k̂ is unknown.
+    """
+    within = np.fmax(K_HAT_OF_SURE_ERRORS, np.fmin(k_hat, K_HAT_OF_LARGEST_FACTOR))
+    return float(1.0 / np.sqrt(2.0 - 4.0 * within))
 
 
 def check_usable(llc: Draws) -> None:
@@ -220,17 +245,18 @@ def _estimate_fit(llc: Float[np.ndarray, " draws"], log_weight: Float[np.ndarray
     deviation = (llc - mean) ** 2
     variance = float(np.sum(weight * deviation))
     plain = float(np.mean(llc))
+    factor = tail_factor(k_hat)
     return FitEstimate(
         llc=mean,
-        se=_weighted_error(weight, llc - mean),
+        se=factor * _weighted_error(weight, llc - mean),
         k_hat=k_hat,
         gap=log_sum_exp(log_weight) - float(np.log(log_weight.size)) - float(np.mean(log_weight)),
         ess=float(1.0 / np.sum(weight**2)),
         variance_ratio=float(np.var(llc, ddof=1)) / plain if plain != 0.0 else float("nan"),
         plain=plain,
         variance=variance,
-        variance_se=_weighted_error(weight, deviation - variance),
-        slope_se=_weighted_error(weight, llc - mean - deviation + variance),
+        variance_se=factor * _weighted_error(weight, deviation - variance),
+        slope_se=factor * _weighted_error(weight, llc - mean - deviation + variance),
     )
 
 

@@ -2,7 +2,7 @@
 
 import math
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Literal
@@ -17,11 +17,12 @@ from jaxtyping import Array, Float, Int, PRNGKeyArray
 
 from lambda_hat_cli.artifacts.run import BASELINE, RunStatus, Trace
 from lambda_hat_cli.estimate.interval import (
+    LOST_WEIGHTS,
     UnusableTrace,
     WeightedEstimate,
+    draws_needed,
     estimate_weighted,
     may_accept,
-    more_draws_help,
 )
 from lambda_hat_cli.estimate.psis import log_sum_exp
 from lambda_hat_cli.experiment.schema import RunSettings, ViSettings
@@ -39,10 +40,11 @@ FAMILIES: tuple[FamilyName, ...] = ("gaussian", "flow")
 FLOW_UP_TO = 12
 """`auto` tries a flow up to this d; beyond, none was found that covers a posterior which a Gaussian does not."""
 FITS = 2
-"""Independent fits: their disagreement is seen by no diagnostic of one alone."""
+"""Fits with random numbers of their own: their disagreement shows an optimisation that went astray. They start alike
+and go down the same divergence, so that both can miss the same part of the posterior without disagreeing."""
 BLOCK_STEPS = 100
 MOST_DRAWS = 64_000
-"""Draws of one fit, however wide the interval still is."""
+"""Draws of one fit, however wide the interval is."""
 MOST_NUMBERS = 4_000_000
 """Draws of one fit times d, which are held in memory."""
 LOSS_SHARE = 1 / 3
@@ -58,7 +60,8 @@ class VariationalRun:
     Attributes:
         trace: weighted_iid; a row is a fit, its draws are fresh, sample_stats["log_weight"] = log p̃ − log q with
             p̃ = exp(−U). (fits, 0) where the run ended before drawing.
-        tuned: `families_tried` (under `auto` 1 is the Gaussian, 2 the flow). Of the draws `k_hat`, `gap` (log Z by
+        tuned: `families_tried`, and `family_kept`, the number of the one whose draws these are (under `auto` 1 is the
+            Gaussian, 2 the flow). Of the draws `k_hat`, `gap` (log Z by
             importance sampling − ELBO, nats), `variance_ratio` (each the worst of the fits), `importance_ess` (the
             least), `plain_llc` (mean of tK without weights, a diagnostic only); `elbo` and `log_evidence` (means over
             the fits, log ∫exp(−U)dw). Of the fits `steps`, `nonfinite_steps` (left out, over both), `curvature`.
@@ -100,6 +103,11 @@ class Attempt:
     nonfinite_steps: int
     reason: str | None
 
+    @property
+    def k_hat(self) -> float:
+        """Of the worst fit, infinite where it is not known."""
+        return math.inf if self.estimate is None or math.isnan(self.estimate.k_hat) else self.estimate.k_hat
+
 
 def fit_and_draw(
     posterior: LocalPosterior,
@@ -112,7 +120,8 @@ def fit_and_draw(
 ) -> VariationalRun:
     """Fit q twice from keys of their own, then draw from each, `settings.draws` times or more.
 
-    `auto` takes a Gaussian, and goes on to a flow where the Gaussian's weights do not vouch for it and d is small.
+    `auto` takes a Gaussian, and goes on to a flow where the Gaussian's weights do not vouch for it, d is small and time
+    is left; it keeps the family whose worst fit has the lower k̂.
     `delta` = U(w*) − min U enters the scale λ̂ + δ that errors are judged by.
 
     Where the gradient budget does not hold `settings.steps` the fits are shorter, with their whole learning-rate
@@ -128,8 +137,11 @@ def fit_and_draw(
         )
     kept: Attempt | None = None
     reason: str | None = None
-    tried = 0
+    tried = kept_number = 0
     for family, family_key in zip(families(settings, posterior.d), family_keys, strict=False):
+        if kept is not None and time.monotonic() >= ledger.deadline:
+            reason = f"the budget of seconds ended before {family} was tried: give runs.budget.seconds more"
+            break
         attempt = _attempt(posterior, whitening, settings, family, family_key, runs, delta, ledger, say)
         if attempt is None:
             reason = (
@@ -138,7 +150,9 @@ def fit_and_draw(
                 "give runs.budget.gradients more"
             )
             break
-        kept, reason, tried = attempt, attempt.reason, tried + 1
+        tried += 1
+        if kept is None or attempt.k_hat < kept.k_hat:
+            kept, kept_number, reason = attempt, tried, attempt.reason
         scale = delta + (0.0 if attempt.estimate is None else attempt.estimate.llc)
         if attempt.estimate is not None and may_accept(attempt.estimate, runs.tolerance, scale):
             break
@@ -146,18 +160,24 @@ def fit_and_draw(
         return VariationalRun(_empty_trace(), tuned, "budget_exhausted", reason)
     recorded, rest = split_stats(kept.stats, posterior)
     trace = Trace(draw_kind="weighted_iid", posterior=recorded, sample_stats=rest, positions=kept.positions)
-    tuned |= {"families_tried": float(tried), "steps": float(kept.steps)}
+    tuned |= {"families_tried": float(tried), "family_kept": float(kept_number), "steps": float(kept.steps)}
     tuned |= {"nonfinite_steps": float(kept.nonfinite_steps), **_diagnostics(kept)}
     tuned[BASELINE] = baseline_error(posterior, jnp.asarray(kept.ends), ledger)
-    lost = int(np.count_nonzero(~(np.isfinite(kept.stats["llc"]) & np.isfinite(kept.stats["log_weight"]))))
-    if lost:
+    lost = lost_share(kept.stats)
+    if lost > LOST_WEIGHTS:
         return VariationalRun(
             trace,
             tuned,
             "diverged",
-            f"{lost} of {kept.stats['llc'].size} draws have no finite tK or weight: the fit reaches too far",
+            f"{100 * lost:.2g} % of the draws of a fit have no finite tK or weight: the fit reaches too far",
         )
     return VariationalRun(trace, tuned, "completed" if reason is None else "budget_exhausted", reason)
+
+
+def lost_share(stats: Mapping[str, Float[np.ndarray, "fits draws"]]) -> float:
+    """Part of the draws without a finite tK or weight, of the worst fit: as many as LOST_WEIGHTS may count as zero."""
+    finite = np.isfinite(stats["llc"]) & np.isfinite(stats["log_weight"])
+    return float(np.max(np.mean(~finite, axis=1)))
 
 
 def families(settings: ViSettings, d: int) -> tuple[FamilyName, ...]:
@@ -231,39 +251,60 @@ def _draw_enough(
     delta: float,
     ledger: GradientLedger,
 ) -> tuple[dict[str, np.ndarray], np.ndarray, WeightedEstimate | None]:
-    """`draws` of each fit, then twice as many, and again, while only their number keeps the interval too wide.
+    """A pilot of `draws` of each fit, and as many draws afresh as it shows to be needed.
+
+    The pilot decides and is then thrown away: draws that went on until their own interval is narrow would end early
+    where the tail, which widens it, has not been met, and be too low. It is kept where it cannot be improved upon: its
+    weights are hopeless, or there is room for no more draws than it has.
 
     Returns:
         Statistics (fits, draws), w (fits, draws, d), of which only a few where they are not to be saved, and the
         estimate, None where there is none.
     """
-    batches: list[list[tuple[dict[str, np.ndarray], np.ndarray]]] = [[] for _ in fits]
-    while True:
-        done = len(batches[0])
-        for fit, key, rows in zip(fits, keys, batches, strict=True):
-            for number in range(done, max(1, 2 * done)):
-                row, w = _draw(posterior, whitening, fit, draws, jax.random.fold_in(key, number))
-                rows.append((row, w if runs.save_positions else w[:LINES]))
-                ledger.add("sampling", draws, LOSS_SHARE)
-        stats = {
-            name: np.stack([np.concatenate([row[name] for row, _ in rows]) for rows in batches])
-            for name in batches[0][0][0]
-        }
-        try:
-            estimate = estimate_weighted(stats["llc"], stats["log_weight"])
-        except UnusableTrace:
-            estimate = None
-        drawn = len(batches[0]) * draws
-        more = len(fits) * drawn * LOSS_SHARE
-        if (
-            estimate is None
-            or not more_draws_help(estimate, runs.tolerance, delta + estimate.llc)
-            or 2 * drawn > MOST_DRAWS
-            or 2 * drawn * posterior.d > MOST_NUMBERS
-            or more + LINES * (NODES + 1) > ledger.left
-            or time.monotonic() >= ledger.deadline
-        ):
-            return stats, np.stack([np.concatenate([w for _, w in rows]) for rows in batches]), estimate
+    pilot = _draw_batches(posterior, whitening, fits, keys, draws, range(1), runs.save_positions, ledger)
+    affordable = (ledger.left - LINES * (NODES + 1)) / (len(fits) * LOSS_SHARE)
+    most = int(min(MOST_DRAWS, MOST_NUMBERS / posterior.d, affordable) // draws)
+    estimate = pilot[2]
+    if estimate is None or most < 2 or time.monotonic() >= ledger.deadline:
+        return pilot
+    needed = draws_needed(estimate, draws, runs.tolerance, delta + estimate.llc)
+    if needed == 0:
+        return pilot
+    numbers = range(1, 1 + min(most, math.ceil(min(needed, MOST_DRAWS) / draws)))
+    return _draw_batches(posterior, whitening, fits, keys, draws, numbers, runs.save_positions, ledger)
+
+
+def _draw_batches(
+    posterior: LocalPosterior,
+    whitening: Whitening,
+    fits: Sequence[AbstractFamily],
+    keys: Sequence[PRNGKeyArray],
+    draws: int,
+    numbers: range,
+    whole: bool,
+    ledger: GradientLedger,
+) -> tuple[dict[str, np.ndarray], np.ndarray, WeightedEstimate | None]:
+    """The batches of these `numbers` of each fit, `draws` each, at least one and no more once the time is up.
+
+    Returns:
+        As `_draw_enough`; w `whole`, or LINES of each batch.
+    """
+    rows: list[list[dict[str, np.ndarray]]] = [[] for _ in fits]
+    points: list[list[np.ndarray]] = [[] for _ in fits]
+    for number in numbers:
+        if number > numbers.start and time.monotonic() >= ledger.deadline:
+            break
+        for index, (fit, key) in enumerate(zip(fits, keys, strict=True)):
+            row, w = _draw(posterior, whitening, fit, draws, jax.random.fold_in(key, number))
+            rows[index].append(row)
+            points[index].append(w if whole else w[:LINES])
+            ledger.add("sampling", draws, LOSS_SHARE)
+    stats = {name: np.stack([np.concatenate([row[name] for row in each]) for each in rows]) for name in rows[0][0]}
+    try:
+        estimate = estimate_weighted(stats["llc"], stats["log_weight"])
+    except UnusableTrace:
+        estimate = None
+    return stats, np.stack([np.concatenate(each) for each in points]), estimate
 
 
 def _initial(name: FamilyName, settings: ViSettings, key: PRNGKeyArray, posterior: LocalPosterior) -> AbstractFamily:

@@ -53,12 +53,14 @@ def whiten(
     key: PRNGKeyArray,
     ledger: GradientLedger,
 ) -> tuple[Whitening, float]:
-    """S = V·diag(s) with the eigenvectors V of ∇²U(w*), or V = I, and scales s that fit the spread they give.
+    """S = V·diag(s): the eigenvectors V of ∇²U(w*) with scales s that fit the spread they give, or V = I and s at w*.
 
-    The scales solve s_i⁻² = E[(Vᵀ·∇²U(w* + S z)·V)_ii] over z ~ N(0, I), which holds for the Gaussian of these axes
-    that is nearest to the posterior (Opper and Archambeau 2009, "The variational Gaussian approximation revisited").
+    Along eigenvectors the scales solve s_i⁻² = E[(Vᵀ·∇²U(w* + S z)·V)_ii] over z ~ N(0, I), which holds for the
+    Gaussian of these axes that is nearest to the posterior (Opper and Archambeau 2009, "The variational Gaussian
+    approximation revisited").
     On a quadratic these are the curvatures at w*. At a singular w* those say nothing of flat directions: taken as
-    wide as the localization lets them be, products of several of them would cost thousands of nats.
+    wide as the localization lets them be, products of several of them would cost thousands of nats. Along the axes
+    themselves the scales are those at w*: there the same rounds made fits worse.
 
     Any invertible S is valid; a good one makes the fit short. Negative curvatures, which a w* beside a minimum has,
     count by their size.
@@ -86,7 +88,12 @@ def whiten(
     largest = float(np.max(size))
     least = max(float(posterior.localization), FLOOR * largest)
     precision = np.maximum(size, least)
-    if least > 0 and np.isfinite(precision).all() and ledger.left * SHARE >= 2 * ROUNDS * POINTS:
+    if (
+        vectors is not None
+        and least > 0
+        and np.isfinite(precision).all()
+        and ledger.left * SHARE >= 2 * ROUNDS * POINTS
+    ):
         precision = _relaxed(posterior, vectors, precision, least, relax_key)
         ledger.add("whitening", 2 * ROUNDS * POINTS)
     scale = 1 / np.sqrt(precision)
@@ -102,7 +109,7 @@ def _columns(posterior: LocalPosterior, vectors: Float[Array, "m d"]) -> Float[A
 
 def _relaxed(
     posterior: LocalPosterior,
-    vectors: Float[np.ndarray, "d d"] | None,
+    vectors: Float[np.ndarray, "d d"],
     precision: Float[np.ndarray, " d"],
     least: float,
     key: PRNGKeyArray,
@@ -113,7 +120,7 @@ def _relaxed(
     are wide: whole steps would overshoot from too wide to too narrow and back. The last half of the rounds is averaged.
     """
     dtype = posterior.w_star.dtype
-    axes = None if vectors is None else jnp.asarray(vectors, dtype)
+    axes = jnp.asarray(vectors, dtype)
     means = []
     for round_key in jax.random.split(key, ROUNDS):
         scale = jnp.asarray(1 / np.sqrt(precision), dtype)
@@ -126,18 +133,15 @@ def _relaxed(
 
 @eqx.filter_jit
 def _mean_curvatures(
-    posterior: LocalPosterior, axes: Float[Array, "d d"] | None, scale: Float[Array, " d"], key: PRNGKeyArray
+    posterior: LocalPosterior, axes: Float[Array, "d d"], scale: Float[Array, " d"], key: PRNGKeyArray
 ) -> Float[Array, " d"]:
     """E[(Vᵀ·∇²U(w* + V·diag(s)·z)·V)_ii], z ~ N(0, I), without bias, by a random sign vector at each point."""
-
-    def turn(vector: Float[Array, " d"]) -> Float[Array, " d"]:
-        return vector if axes is None else axes @ vector
 
     def one(key: PRNGKeyArray) -> Float[Array, " d"]:
         point_key, sign_key = jax.random.split(key)
         z = jax.random.normal(point_key, scale.shape, scale.dtype)
         signs = jax.random.rademacher(sign_key, scale.shape, scale.dtype)
-        product = posterior.hessian_vector(posterior.w_star + turn(scale * z), turn(signs))
-        return signs * (product if axes is None else product @ axes)
+        product = posterior.hessian_vector(posterior.w_star + axes @ (scale * z), axes @ signs)
+        return signs * (product @ axes)
 
     return jnp.mean(jax.lax.map(one, jax.random.split(key, POINTS), batch_size=8), axis=0)
