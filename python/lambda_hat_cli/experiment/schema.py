@@ -446,8 +446,9 @@ class ViSettings(Strict):
     """Variational inference with importance-corrected draws, in coordinates whitened by curvature.
 
     `family: auto` fits a Gaussian and, where its weights do not vouch for it and d ≤ 12, a coupling flow. `mfa` is a
-    mixture of `components` factor analyzers; `rank` is also that of the Gaussian's factor.
-    `draws` of each fit are doubled, at most to 64,000, while only their number keeps the interval too wide.
+    mixture of `components` factor analyzers; `rank` is also that of the Gaussian's factor. A family without components
+    or rank does not read them.
+    `draws` of each fit are a pilot, which decides how many are drawn afresh, at most 64,000.
     """
 
     kind: Literal["vi"]
