@@ -3,6 +3,7 @@
 import math
 import time
 from functools import partial
+from typing import Any
 
 import blackjax
 import jax
@@ -15,12 +16,14 @@ from pydantic import ValidationError
 from lambda_hat_cli.estimate.interval import Estimate, estimate_markov
 from lambda_hat_cli.experiment.schema import Budget, HmcSettings, MclmcSettings, RunSettings
 from lambda_hat_cli.posterior.local import LocalPosterior
+from lambda_hat_cli.samplers import leaving
 from lambda_hat_cli.samplers.adjusted import AdjustedMclmcSampler, trajectory_steps
 from lambda_hat_cli.samplers.base import AbstractMarkovSampler, GradientLedger, Place, SamplerDiverged
 from lambda_hat_cli.samplers.driver import MarkovRun, Stopwatch, chain_keys, run_markov
 from lambda_hat_cli.samplers.filling import ENERGY_ERROR, Mover, stands_still
-from lambda_hat_cli.samplers.hmc import HmcSampler, about_to_fill, trajectory
+from lambda_hat_cli.samplers.hmc import HmcSampler, trajectory
 from lambda_hat_cli.samplers.isokinetic import Moving, leapfrog, refreshed, unit
+from lambda_hat_cli.samplers.leaving import about_to_fill
 from lambda_hat_cli.samplers.mclmc import MclmcSampler
 from oracles.exact_targets import crossing, exact_llc, quadratic
 
@@ -129,6 +132,19 @@ def test_one_parameter_is_no_trouble_for_hmc_and_refused_by_mclmc() -> None:
         refused, _ = run(sampler, quadratic(np.array([10.0])), 0, 0.05)
         assert refused.status == "diverged"
         assert "at least two parameters" in str(refused.reason)
+
+
+@pytest.mark.parametrize("sampler", [HMC, ADJUSTED, MCLMC], ids=["hmc", "adjusted", "mclmc"])
+def test_a_step_that_shrank_to_zero_is_no_step(sampler: AbstractMarkovSampler, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Chains that stand still are accepted whatever they do."""
+
+    def shrunk(*arguments: Any) -> tuple[Place, float, dict[str, np.ndarray]]:
+        return arguments[2], 0.0, {}
+
+    monkeypatch.setattr(leaving, "adapt", shrunk)
+    outcome, _ = run(sampler, quadratic(CURVATURES), 0, 0.05)
+    assert outcome.status == "diverged"
+    assert "no stable step" in str(outcome.reason)
 
 
 def test_filling_keeps_to_its_share_of_the_budget() -> None:

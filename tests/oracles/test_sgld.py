@@ -1,6 +1,7 @@
 """Langevin dynamics against exact finite-t values and the closed forms of its discrete chains."""
 
 import math
+import time
 from typing import Any
 
 import equinox as eqx
@@ -12,8 +13,10 @@ from jaxtyping import Array, Float
 
 from lambda_hat_cli.experiment.schema import RunSettings, SgldSettings
 from lambda_hat_cli.posterior.local import Anchor, LocalPosterior, local_posterior
+from lambda_hat_cli.samplers import driver, sgld
 from lambda_hat_cli.samplers.base import BudgetUsedUp, GradientLedger, Review, SamplerDiverged, SoFar, WarmedUp
 from lambda_hat_cli.samplers.driver import Stopwatch, advance, chain_keys, run_markov
+from lambda_hat_cli.samplers.recording import Recording
 from lambda_hat_cli.samplers.sgld import SgldSampler
 from lambda_hat_cli.samplers.sgld_curvature import EQUIVALENTS
 from lambda_hat_cli.samplers.sgld_steps import LangevinState, StepParameters
@@ -163,7 +166,44 @@ def test_a_curvature_that_grew_starts_the_recording_again_with_a_step_that_fits(
         assert not told.restart
         assert told.tuned["step_times_curvature"] == pytest.approx(1, rel=1e-3)
         assert told.tuned["curvature_growth"] == pytest.approx(2, rel=1e-3)
-    assert ledger.equivalents == {"curvature": 4 * 2 * EQUIVALENTS}
+    at_the_end = sampler().conclude(posterior, ready, LangevinState(w, w), {}, ledger)
+    assert at_the_end["step_times_curvature"] == pytest.approx(1, rel=1e-3)
+    assert ledger.equivalents == {"curvature": 5 * 2 * EQUIVALENTS}
+
+
+def test_a_curvature_that_is_not_finite_is_told_and_starts_nothing_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What was known stays known, so that the next finite one is compared with it."""
+    monkeypatch.setattr(sgld, "largest_curvature", lambda *_: jnp.asarray(jnp.nan))
+    posterior = quadratic(CURVATURES)
+    w = jnp.tile(posterior.w_star, (2, 1))
+    tuned = {"curvature": 10.0, "curvature_growth": 1.05, "step_times_curvature": 0.5, "step_size": 0.05}
+    parameters = StepParameters(jnp.asarray(0.05), jnp.ones_like(posterior.w_star))
+    ready = WarmedUp(w, parameters, tuned, None, {}, {})
+    found = SoFar(may_restart=True, coarse=False, ledger=GradientLedger(limit=1e6))
+    review = sampler().review(posterior, ready, LangevinState(w, w), jax.random.key(0), found)
+    assert review is not None
+    assert not review.restart
+    assert review.tuned == {**tuned, "step_times_curvature": None, "step_size": pytest.approx(0.05)}
+
+
+def test_a_recording_starts_again_only_with_the_seconds_to_draw_as_much(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The first review asks for another start; it is granted with an hour left, not with a moment."""
+    asked: list[bool] = []
+
+    def review(self: SgldSampler, posterior: LocalPosterior, *arguments: Any) -> None:
+        asked.append(arguments[-1].may_restart)
+
+    monkeypatch.setattr(SgldSampler, "review", review)
+    posterior = quadratic(CURVATURES)
+    recording = Recording()
+    recording.add({"llc": np.zeros((2, 50)), "gradients": np.ones((2, 50))}, None)
+    ready = WarmedUp(None, None, {}, None, {"llc": np.zeros((2, 0))}, {})
+    for seconds_left in (3600.0, 5.0):
+        ledger = GradientLedger(1e6, deadline=time.monotonic() + seconds_left)
+        driver._reviewed(
+            sampler(), posterior, ready, None, jax.random.split(jax.random.key(0)), recording, 10.0, False, ledger
+        )
+    assert asked == [True, False]
 
 
 def test_records_until_directions_that_tk_does_not_show_are_filled() -> None:
@@ -178,6 +218,8 @@ def test_records_until_directions_that_tk_does_not_show_are_filled() -> None:
     assert run.tuned["curvature_growth"] == pytest.approx(1, abs=1e-3)
     warmup, recorded_draws = run.trace.warmup_posterior["llc"].shape[1], virial.shape[1]
     assert warmup >= recorded_draws / 2
+    assert run.trace.warmup_posterior["loss"].shape == run.trace.warmup_posterior["llc"].shape
+    assert {values.shape for values in run.trace.warmup_sample_stats.values()} == {(CHAINS, warmup)}
     assert ledger.total < 2e7
 
 

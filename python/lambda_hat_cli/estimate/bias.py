@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Float, Shaped
 
-from lambda_hat_cli.estimate.diagnostics import mcse_mean
+from lambda_hat_cli.estimate.diagnostics import standard_error
 from lambda_hat_cli.experiment.schema import HmcSettings, MclmcSettings, SamplerSettings
 
 Draws = Float[np.ndarray, "chains draws"]
@@ -57,6 +57,5 @@ def half_step_bias(llc: Draws, llc_half_step: Draws, extrapolation: float) -> Bi
     """The mean of llc − K(ε/2) = extrapolation·(K(ε/2) − K(ε)), which Richardson's extrapolation added."""
     change = llc - llc_half_step
     value = abs(float(np.mean(change)))
-    return Bias(
-        value, mcse_mean(change), value / extrapolation, "what extrapolating from two coupled step sizes changed"
-    )
+    source = "what extrapolating from two coupled step sizes changed"
+    return Bias(value, standard_error(change), value / extrapolation, source)

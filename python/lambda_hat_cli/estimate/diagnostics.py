@@ -99,6 +99,11 @@ def virial_mean(virial: Draws) -> tuple[float, float]:
     return float(np.mean(virial)), standard_error(virial)
 
 
+def virial_bound(tolerance: float) -> float:
+    """How far from 1 the virial of unadjusted chains may be, and its standard error, to be relied on."""
+    return min(tolerance, 0.1)
+
+
 def autocovariance(x: Draws) -> Draws:
     """Biased autocovariance of every chain at all lags, by zero-padded FFT."""
     draws = x.shape[1]

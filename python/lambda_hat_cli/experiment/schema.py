@@ -493,7 +493,8 @@ class Budget(Strict):
 class RunSettings(Strict):
     """How long a run may go and when it may stop.
 
-    A run stops when the half-width of its 95 % interval is at most tolerance·λ̂, or when the budget is used up.
+    A run stops when the half-width of its 95 % interval is at most tolerance·(λ̂ + δ) and its chains agree, or when
+    the budget is used up.
     """
 
     chains: Annotated[int, Field(ge=2, le=4096)] = 8

@@ -16,21 +16,15 @@ from lambda_hat_cli.samplers.base import (
     AbstractMarkovSampler,
     GradientLedger,
     Place,
-    SamplerDiverged,
     Say,
     Stats,
     WarmedUp,
 )
 from lambda_hat_cli.samplers.driver import chain_keys, split_stats
-from lambda_hat_cli.samplers.hmc import (
-    LOWEST_ACCEPTANCE,
-    HmcSampler,
-    default_steps,
-    filled_or_left,
-    leave_w_star,
-    metropolis,
-)
-from lambda_hat_cli.samplers.isokinetic import Moving, leapfrog, refreshed, unit
+from lambda_hat_cli.samplers.hmc import default_steps, hmc_kernel
+from lambda_hat_cli.samplers.isokinetic import Moving, leapfrog, refreshed, require_directions, unit
+from lambda_hat_cli.samplers.leaving import filled_or_left, leave_w_star
+from lambda_hat_cli.samplers.metropolis import metropolis, require_acceptance
 
 TARGET_ACCEPTANCE = 0.9
 STEP_RANGE = (0.8, 1.2)
@@ -70,14 +64,11 @@ class AdjustedMclmcSampler(AbstractMarkovSampler):
             SamplerDiverged: for d = 1, where there is no direction to turn to, and when no step is accepted.
             BudgetUsedUp: when `ledger` has nothing left.
         """
-        if posterior.d < 2:
-            raise SamplerDiverged("MCLMC needs at least two parameters; use hmc")
+        require_directions(posterior.d)
         keys = chain_keys(key, chains, "warmup")
-        hmc = HmcSettings(kind="hmc", precision=self.settings.precision)
+        kernel = hmc_kernel(HmcSettings(kind="hmc", precision=self.settings.precision))
         leaving = self.settings.warmup
-        places, leaving_step, _ = leave_w_star(
-            Kernel(HmcSampler(hmc), hmc.target_acceptance), posterior, keys, leaving, ledger
-        )
+        places, leaving_step, _ = leave_w_star(kernel, posterior, keys, leaving, ledger)
         filling = filled_or_left(posterior, places, leaving_step, key, ledger)
         stages = np.repeat([ADAPT, SETTLE], [ADAPT_DRAWS, SETTLE_DRAWS])
         states, step_size, stats = adapt(
@@ -91,10 +82,7 @@ class AdjustedMclmcSampler(AbstractMarkovSampler):
             ledger,
         )
         acceptance = float(np.mean(stats["acceptance_rate"][:, stages == SETTLE]))
-        if not acceptance >= LOWEST_ACCEPTANCE:
-            raise SamplerDiverged(
-                f"no stable step was found: acceptance {acceptance:.2g} at step size {step_size:.3g} after warm-up"
-            )
+        require_acceptance(acceptance, step_size)
         say(
             f"warm-up done: step size {step_size:.3g}, acceptance {acceptance:.2f}, "
             f"{'filled' if filling.filled else 'flat directions not filled'}, {ledger.total:,.0f} gradients so far"

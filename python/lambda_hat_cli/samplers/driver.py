@@ -15,8 +15,8 @@ from jax import lax
 from jaxtyping import Array, Int, PRNGKeyArray, PyTree
 
 from lambda_hat_cli.artifacts.run import BASELINE, RunStatus, Trace
-from lambda_hat_cli.estimate.bias import discretisation_bias
-from lambda_hat_cli.estimate.diagnostics import virial_mean
+from lambda_hat_cli.estimate.bias import discretisation_bias, is_adjusted
+from lambda_hat_cli.estimate.diagnostics import virial_bound, virial_mean
 from lambda_hat_cli.estimate.interval import WIDTH, Estimate, UnusableTrace, estimate_markov, may_stop
 from lambda_hat_cli.experiment.schema import RunSettings, SamplerSettings
 from lambda_hat_cli.posterior.local import LocalPosterior
@@ -217,7 +217,11 @@ def _record(
         evaluations, gradients = int(block["evaluations"].sum()), float(block["gradients"].sum())
         ledger.add("sampling", evaluations, gradients / evaluations)
         if not np.isfinite(block["llc"]).all():
-            status, reason = "diverged", f"tK was not finite within the first {recording.draws} draws a chain"
+            status = "diverged"
+            reason = (
+                f"tK was not finite within the first {recording.draws} draws a chain; "
+                "take a smaller step, a larger localization or float64"
+            )
             break
         if recording.draws < next_check:
             continue
@@ -229,13 +233,17 @@ def _record(
         )
         if checked.stop or recording.draws >= next_review:
             next_review = 2 * recording.draws
-            warmed, restart = _reviewed(sampler, posterior, warmed, states, keys, recording, checked.coarse, ledger)
+            seconds = time.monotonic() - start
+            warmed, restart = _reviewed(
+                sampler, posterior, warmed, states, keys, recording, seconds, checked.coarse, ledger
+            )
             if restart:
                 say(f"{recording.draws} draws become warm-up: the step no longer fitted")
                 recording.leave_out(recording.draws)
                 next_check = recording.draws + FIRST_CHECK_DRAWS
             elif checked.stop:
                 break
+    recording.leave_out(_settling(sampler.settling_share, warmed, recording.draws))
     tuned = warmed.tuned
     if recording.draws > recording.first:
         tuned = tuned | sampler.conclude(posterior, warmed, states, recording.kept(), ledger)
@@ -249,23 +257,20 @@ def _trace(posterior: LocalPosterior, warmed: WarmedUp, recording: Recording, ch
     if recording.draws == recording.first:
         return empty_trace(chains)
     recorded, rest = split_stats(recording.kept(), posterior)
-    left_out = recording.left_out()
+    earlier, earlier_rest = split_stats(recording.left_out(), posterior)
     return Trace(
         draw_kind="markov",
         posterior=recorded,
         sample_stats=rest,
-        warmup_posterior=_followed(warmed.posterior, left_out),
-        warmup_sample_stats=_followed(warmed.stats, left_out),
+        warmup_posterior=_followed(warmed.posterior, earlier),
+        warmup_sample_stats=_followed(warmed.stats, earlier_rest),
         positions=recording.positions(),
     )
 
 
 def _followed(warmup: dict[str, np.ndarray], later: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """What warm-up recorded, followed by the same of later draws."""
-    return {
-        name: np.concatenate([values, later[name]], axis=1) if name in later else values
-        for name, values in warmup.items()
-    }
+    """What warm-up recorded, followed by the same of later draws; what only one of them knows is left out."""
+    return {name: np.concatenate([values, later[name]], axis=1) for name, values in warmup.items() if name in later}
 
 
 def _settling(share: float, warmed: WarmedUp, draws: int) -> int:
@@ -281,13 +286,16 @@ def _reviewed(
     states: PyTree,
     keys: PRNGKeyArray,
     recording: Recording,
+    seconds: float,
     coarse: bool,
     ledger: GradientLedger,
 ) -> tuple[WarmedUp, bool]:
-    """The sampler's review taken over, and whether recording starts again."""
+    """The sampler's review taken over, and whether recording starts again; `seconds` is how long it has taken."""
     kept = recording.kept()
     spent = float(kept["gradients"].sum()) if kept else 0.0
-    found = SoFar(may_restart=0 < spent <= ledger.left, coarse=coarse, ledger=ledger)
+    share = 1.0 - recording.first / recording.draws
+    may_restart = 0 < spent <= ledger.left and share * seconds <= ledger.deadline - time.monotonic()
+    found = SoFar(may_restart, coarse, ledger)
     # Draws fold numbers counted up from 0 into the same keys.
     key = jax.random.fold_in(keys[0], np.uint32(0xFFFFFFFF - recording.draws))
     review = sampler.review(posterior, warmed, states, key, found)
@@ -335,20 +343,20 @@ def _checked(
         f"R-hat {estimate.rhat:.3f}, ESS {estimate.ess_mean:.0f}, {rate:,.0f} gradients/s, ≤ {left:.0f} s left"
     )
     coarse = bias.value is not None and bias.value - WIDTH * bias.se > 0.5 * runs.tolerance * scale > 0
-    stop = may_stop(estimate, runs.tolerance, scale) and _in_equilibrium(stats, runs.tolerance)
+    # What moves to another law is not waited for.
+    settled = is_adjusted(settings) or warmed.biased is not None or _in_equilibrium(stats["virial"], runs.tolerance)
+    stop = may_stop(estimate, runs.tolerance, scale) and settled
     return _Checked(stop, coarse)
 
 
-def _in_equilibrium(stats: dict[str, np.ndarray], tolerance: float) -> bool:
-    """Whether the virial is 1 within the tolerance and known that well, as unadjusted chains must show.
+def _in_equilibrium(virial: np.ndarray, tolerance: float) -> bool:
+    """Whether the virial, (chains, draws), is near enough 1 and known that well, as unadjusted chains must show.
 
     On a quadratic its distance from 1 is tK's own relative error; it also sees the directions that tK does not show.
-    Chains that measure their step's error at half the step are the unadjusted ones.
     """
-    if "llc_half_step" not in stats:
-        return True
-    mean, se = virial_mean(stats["virial"])
-    return abs(mean - 1.0) <= tolerance and se <= tolerance
+    mean, se = virial_mean(virial)
+    bound = virial_bound(tolerance)
+    return abs(mean - 1.0) <= bound and se <= bound
 
 
 def _seconds_left(estimate: Estimate, wanted: float, seconds: float, ledger: GradientLedger, rate: float) -> float:

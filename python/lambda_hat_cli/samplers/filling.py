@@ -37,7 +37,7 @@ class Filling:
 
     Attributes:
         chains: every leaf with a leading axis of chains. step_size: ε, a distance in parameter space.
-        filled: whether ‖w−w*‖² stood still at the end.
+        filled: whether no growth of ‖w−w*‖² was to be seen at the end; few chains see little.
         energy_error: of the latest block, variance of a step's energy error over d.
         blocks: the statistics of every block that was kept, each (chains, BLOCK_DRAWS), means over DRAW_STEPS steps.
         steps: steps a chain so far.
@@ -142,7 +142,9 @@ class Mover:
                     steps=filling.steps + BLOCK_STEPS,
                 )
             size /= 2.0
-        raise SamplerDiverged(f"no stable microcanonical step was found: unstable at {2.0 * size:.3g} and above")
+        raise SamplerDiverged(
+            f"no stable microcanonical step was found: unstable at {2.0 * size:.3g} and above; take hmc"
+        )
 
 
 def growth(distance_squared: Float[np.ndarray, "chains draws"]) -> Float[np.ndarray, " chains"]:

@@ -1,7 +1,5 @@
 """Hamiltonian Monte Carlo with an identity metric and a jittered step, started where flat directions are filled."""
 
-import math
-
 import equinox as eqx
 import jax
 import jax.numpy as jnp
@@ -10,24 +8,20 @@ from jax import lax
 from jaxtyping import Array, Float, PRNGKeyArray
 
 from lambda_hat_cli.experiment.schema import HmcSettings
-from lambda_hat_cli.posterior.local import LocalPosterior, evaluate
-from lambda_hat_cli.samplers.adaptation import ADAPT, RESTART, SEARCH, SETTLE, Kernel, StepSize, adapt
+from lambda_hat_cli.posterior.local import LocalPosterior
+from lambda_hat_cli.samplers.adaptation import ADAPT, SETTLE, Kernel, StepSize, adapt
 from lambda_hat_cli.samplers.base import (
     AbstractMarkovSampler,
     GradientLedger,
     Place,
-    SamplerDiverged,
     Say,
     Stats,
     WarmedUp,
 )
 from lambda_hat_cli.samplers.driver import chain_keys, split_stats
-from lambda_hat_cli.samplers.filling import Filling, Mover
-from lambda_hat_cli.samplers.isokinetic import random_directions
+from lambda_hat_cli.samplers.leaving import filled_or_left, leave_w_star, parts
+from lambda_hat_cli.samplers.metropolis import metropolis, require_acceptance
 
-DIVERGENCE = 1000.0
-FIRST_STEP = 1e-4
-LOWEST_ACCEPTANCE = 0.1
 MOST_LEAVING_DRAWS = 60
 
 
@@ -51,19 +45,16 @@ class HmcSampler(AbstractMarkovSampler):
             SamplerDiverged: when no step is accepted. BudgetUsedUp: when `ledger` has nothing left.
         """
         keys = chain_keys(key, chains, "warmup")
-        kernel = Kernel(self, self.settings.target_acceptance)
+        kernel = hmc_kernel(self.settings)
         leaving = min(MOST_LEAVING_DRAWS, self.settings.warmup * 2 // 5)
         places, leaving_step, left = leave_w_star(kernel, posterior, keys, leaving, ledger)
         filling = filled_or_left(posterior, places, leaving_step, key, ledger)
-        stages = np.repeat([ADAPT, SETTLE], _parts(self.settings.warmup - leaving, 0.4))
+        stages = np.repeat([ADAPT, SETTLE], parts(self.settings.warmup - leaving, 0.4))
         states, step_size, stats = adapt(
             kernel, posterior, filling.chains.place, keys, leaving, stages, leaving_step / 3.0, ledger
         )
         acceptance = float(np.mean(stats["acceptance_rate"][:, stages == SETTLE]))
-        if not acceptance >= LOWEST_ACCEPTANCE:
-            raise SamplerDiverged(
-                f"HMC found no stable step: acceptance {acceptance:.2g} at step size {step_size:.3g} after warm-up"
-            )
+        require_acceptance(acceptance, step_size)
         say(
             f"warm-up done: step size {step_size:.3g}, acceptance {acceptance:.2f}, "
             f"{'filled' if filling.filled else 'flat directions not filled'}, {ledger.total:,.0f} gradients so far"
@@ -117,6 +108,11 @@ class HmcSampler(AbstractMarkovSampler):
         return default_steps(d) if self.settings.leapfrog_steps == "auto" else self.settings.leapfrog_steps
 
 
+def hmc_kernel(settings: HmcSettings) -> Kernel:
+    """HMC with its target acceptance, as the adaptation of its step takes it."""
+    return Kernel(HmcSampler(settings), settings.target_acceptance)
+
+
 def default_steps(d: int) -> int:
     """Leapfrog steps of a trajectory in d dimensions."""
     return 10 if d <= 20 else 20
@@ -135,80 +131,3 @@ def trajectory(
 
     end, momentum = lax.fori_loop(0, steps, leapfrog, (start, momentum - 0.5 * size * start.gradient))
     return end, momentum + 0.5 * size * end.gradient
-
-
-def metropolis(
-    posterior: LocalPosterior, start: Place, end: Place, error: Float[Array, ""], threshold: Float[Array, ""]
-) -> tuple[Place, Array, Stats]:
-    """Accept `end` where `threshold`, uniform on [0, 1), is below exp(−error): the place, whether, and statistics.
-
-    Args:
-        error: energy at the end less energy at the start, nats; an end that is not finite is refused.
-    """
-    usable = jnp.isfinite(error) & jnp.all(jnp.isfinite(end.gradient))
-    acceptance = jnp.where(usable, jnp.minimum(1.0, jnp.exp(-error)), 0.0)
-    accepted = threshold < acceptance
-    place = jax.tree.map(lambda new, old: jnp.where(accepted, new, old), end, start)
-    away = place.w - posterior.w_star
-    return (
-        place,
-        accepted,
-        {
-            "llc": place.llc,
-            "acceptance_rate": acceptance,
-            "diverging": ~usable | (error > DIVERGENCE),
-            "virial": posterior.virial(place.w, place.gradient),
-            "distance_squared": jnp.vdot(away, away),
-        },
-    )
-
-
-def leave_w_star(
-    kernel: Kernel, posterior: LocalPosterior, keys: PRNGKeyArray, draws: int, ledger: GradientLedger
-) -> tuple[Place, float, dict[str, np.ndarray]]:
-    """Short HMC from w*: a tenth of `draws` searches a step, then two adaptations (2 : 3).
-
-    Returns:
-        Where the chains are, their step size and every draw's statistics as (chains, draws).
-
-    Raises:
-        BudgetUsedUp: when `ledger` has nothing left.
-    """
-    potential, llc, gradient = evaluate(posterior, posterior.w_star)
-    ledger.add("warmup", 1)
-    start = Place(posterior.w_star, potential, llc, gradient)
-    places = jax.tree.map(lambda leaf: jnp.broadcast_to(leaf, (keys.shape[0], *leaf.shape)), start)
-    search = max(4, draws // 10)
-    stages = np.repeat([SEARCH, ADAPT, RESTART], (search, *_parts(draws - search, 0.4)))
-    return adapt(kernel, posterior, places, keys, 0, stages, FIRST_STEP, ledger)
-
-
-def filled_or_left(
-    posterior: LocalPosterior, places: Place, hmc_step: float, key: PRNGKeyArray, ledger: GradientLedger
-) -> Filling:
-    """Fill flat directions from `places`; the chains as they were where that has no meaning or finds no stable step.
-
-    Args:
-        places: leaves with a leading axis of chains, away from w*. hmc_step: HMC's step size there.
-
-    Raises:
-        BudgetUsedUp: when `ledger` has nothing left.
-    """
-    left = about_to_fill(posterior, places, hmc_step, key)
-    if posterior.d < 2 or not left.step_size > 0:
-        return left
-    try:
-        return Mover(posterior, chain_keys(key, places.w.shape[0], "filling"), ledger).fill(left)
-    except SamplerDiverged:
-        return left
-
-
-def about_to_fill(posterior: LocalPosterior, places: Place, hmc_step: float, key: PRNGKeyArray) -> Filling:
-    """The chains at `places` with random directions; an isokinetic step of ε moves as one of HMC of 2ε/√d, or less."""
-    return Filling(random_directions(key, places), 0.5 * math.sqrt(posterior.d) * hmc_step)
-
-
-def _parts(draws: int, share: float) -> tuple[int, int]:
-    """`draws` in two, the first at most the given share of them."""
-    first = int(draws * share)
-    return first, draws - first

@@ -8,7 +8,7 @@ import numpy as np
 from jaxtyping import Array, Float, PRNGKeyArray
 
 from lambda_hat_cli.posterior.local import LocalPosterior
-from lambda_hat_cli.samplers.base import Place
+from lambda_hat_cli.samplers.base import Place, SamplerDiverged
 
 
 class Moving(NamedTuple):
@@ -16,6 +16,16 @@ class Moving(NamedTuple):
 
     place: Place
     direction: Float[Array, " d"]
+
+
+def require_directions(d: int) -> None:
+    """Go on only where there is a direction to turn to.
+
+    Raises:
+        SamplerDiverged: for d = 1.
+    """
+    if d < 2:
+        raise SamplerDiverged("MCLMC needs at least two parameters; take hmc")
 
 
 def leapfrog(posterior: LocalPosterior, at: Moving, size: Float[Array, ""]) -> tuple[Moving, Float[Array, ""]]:

@@ -13,12 +13,12 @@ from jaxtyping import Array, Float, PRNGKeyArray, PyTree
 
 from lambda_hat_cli.experiment.schema import HmcSettings, MclmcSettings
 from lambda_hat_cli.posterior.local import LocalPosterior
-from lambda_hat_cli.samplers.adaptation import Kernel
 from lambda_hat_cli.samplers.base import AbstractMarkovSampler, GradientLedger, SamplerDiverged, Say, Stats, WarmedUp
 from lambda_hat_cli.samplers.driver import BLOCK_DRAWS, advance, chain_keys, host_stats, split_stats
 from lambda_hat_cli.samplers.filling import ENERGY_ERROR, Mover
-from lambda_hat_cli.samplers.hmc import HmcSampler, about_to_fill, leave_w_star
-from lambda_hat_cli.samplers.isokinetic import Moving, leapfrog, refreshed
+from lambda_hat_cli.samplers.hmc import hmc_kernel
+from lambda_hat_cli.samplers.isokinetic import Moving, leapfrog, refreshed, require_directions
+from lambda_hat_cli.samplers.leaving import about_to_fill, leave_w_star
 
 TUNE_BLOCKS = 10
 RELAXATION_STEPS = 500
@@ -74,18 +74,10 @@ class MclmcSampler(AbstractMarkovSampler):
             SamplerDiverged: for d = 1, where there is no direction to turn to, and when every step tried is unstable.
             BudgetUsedUp: when `ledger` has nothing left.
         """
-        if posterior.d < 2:
-            raise SamplerDiverged("MCLMC needs at least two parameters; use hmc")
-        hmc = HmcSettings(kind="hmc", precision=self.settings.precision)
-        places, leaving_step, _ = leave_w_star(
-            Kernel(HmcSampler(hmc), hmc.target_acceptance),
-            posterior,
-            chain_keys(key, chains, "warmup"),
-            self.settings.warmup,
-            ledger,
-        )
-        if not leaving_step > 0:
-            raise SamplerDiverged(f"HMC found no stable step to leave w* with, the last was {leaving_step:.3g}")
+        require_directions(posterior.d)
+        kernel = hmc_kernel(HmcSettings(kind="hmc", precision=self.settings.precision))
+        keys = chain_keys(key, chains, "warmup")
+        places, leaving_step, _ = leave_w_star(kernel, posterior, keys, self.settings.warmup, ledger)
         mover = Mover(posterior, chain_keys(key, chains, "filling"), ledger)
         filling = mover.fill(about_to_fill(posterior, places, leaving_step, key))
         target = self.settings.energy_error
@@ -202,5 +194,8 @@ class MclmcSampler(AbstractMarkovSampler):
             seen = host_stats(stats)
             ledger.add("warmup", int(seen["evaluations"].sum()))
             if not np.isfinite(seen["llc"]).all():
-                raise SamplerDiverged(f"MCLMC became unstable at its tuned step {float(parameters.step_size):.3g}")
+                raise SamplerDiverged(
+                    f"MCLMC became unstable at its tuned step {float(parameters.step_size):.3g}; "
+                    "give a smaller energy_error, or take hmc"
+                )
         return states

@@ -21,7 +21,7 @@ from lambda_hat_cli.samplers.base import (
     Stats,
     WarmedUp,
 )
-from lambda_hat_cli.samplers.driver import over_chains
+from lambda_hat_cli.samplers.driver import over_chains, split_stats
 from lambda_hat_cli.samplers.sgld_curvature import EQUIVALENTS, largest_curvature
 from lambda_hat_cli.samplers.sgld_steps import (
     Batches,
@@ -115,25 +115,37 @@ class SgldSampler(AbstractMarkovSampler):
 
         The curvature is the largest ever seen: a step must fit every place that the chains visit. A step whose
         measured effect is coarse is halved in the same way. Without the budget to start again, or with a step given by
-        hand, the growth is only told. Nothing is done for moving forms.
+        hand, or where no smaller one follows from the curvature, the growth is only told. Nothing is done for moving
+        forms.
         """
-        cost = warmed.posterior["llc"].shape[0] * EQUIVALENTS
-        if self.settings.moving or found.ledger.left < cost:
+        if self.settings.moving or found.ledger.left < states.w.shape[0] * EQUIVALENTS:
             return None
-        found.ledger.add("curvature", cost)
-        parameters, known = warmed.parameters, warmed.tuned
-        here = float(largest_curvature(posterior, states.w_half, parameters.scale, key))
-        before = known["curvature"] or 0.0
-        largest = max(before, here) if math.isfinite(here) else math.inf
-        growth = largest * (known["curvature_growth"] or 1.0) / before if before > 0 else math.inf
-        step_size = float(parameters.step_size)
-        restart = self.settings.step_size == "auto" and found.may_restart and (found.coarse or growth > GROWTH)
-        if restart and math.isfinite(largest):
-            step_size = min(0.5 * step_size if found.coarse else step_size, COURANT / largest)
-            parameters = StepParameters(jnp.asarray(step_size, posterior.w_star.dtype), parameters.scale)
-            growth = 1.0
-        tuned = known | _fit(step_size, largest, growth)
-        return Review(parameters, tuned, restart)
+        parameters, step_size = warmed.parameters, float(warmed.parameters.step_size)
+        tuned = warmed.tuned | self._fit_now(posterior, warmed, states, key, found.ledger)
+        largest, growth = tuned["curvature"] or 0.0, tuned["curvature_growth"]
+        if self.settings.step_size == "auto" and found.may_restart:
+            grew = growth is None or growth > GROWTH
+            fitting = COURANT / largest if grew and largest > 0 else math.inf
+            smaller = min(fitting, 0.5 * step_size if found.coarse else step_size)
+            if smaller < step_size:
+                parameters = StepParameters(jnp.asarray(smaller, posterior.w_star.dtype), parameters.scale)
+                return Review(parameters, tuned | _fit(smaller, largest, 1.0), restart=True)
+        return Review(parameters, tuned, restart=False)
+
+    def conclude(
+        self,
+        posterior: LocalPosterior,
+        warmed: WarmedUp,
+        states: PyTree,
+        stats: dict[str, np.ndarray],
+        ledger: GradientLedger,
+    ) -> dict[str, float | None]:
+        """How the step fits the curvature where the chains ended: up to half of the draws came after the last review.
+
+        It is measured also where the budget has ended, which it exceeds by the EQUIVALENTS gradients of every chain.
+        """
+        del stats
+        return {} if self.settings.moving else self._fit_now(posterior, warmed, states, jax.random.key(0), ledger)
 
     def position(self, state: Any) -> Float[Array, " d"]:
         """The w of the level ε/2 (of the only level for moving forms)."""
@@ -158,6 +170,27 @@ class SgldSampler(AbstractMarkovSampler):
         if batches.anchor_every is not None:
             full += steps // batches.anchor_every
         return small * batches.size / posterior.rows + full, small + full
+
+    def _fit_now(
+        self,
+        posterior: LocalPosterior,
+        warmed: WarmedUp,
+        states: LangevinState,
+        key: PRNGKeyArray,
+        ledger: GradientLedger,
+    ) -> dict[str, float | None]:
+        """`_fit` with the curvature where the chains are; one that is not finite leaves only the largest seen before.
+
+        The key starts the power iteration and need not differ from others.
+        """
+        ledger.add("curvature", states.w.shape[0] * EQUIVALENTS)
+        here = float(largest_curvature(posterior, states.w_half, warmed.parameters.scale, key))
+        step_size, before = float(warmed.parameters.step_size), warmed.tuned["curvature"] or 0.0
+        earlier_growth = warmed.tuned["curvature_growth"] or 1.0
+        if not math.isfinite(here):
+            return _fit(step_size, before, earlier_growth) | {"step_times_curvature": None}
+        largest = max(before, here)
+        return _fit(step_size, largest, earlier_growth * largest / before if before > 0 else math.inf)
 
     def _stats(self, posterior: LocalPosterior, parameters: StepParameters, seen: Measured, levels: int) -> Stats:
         equivalents, evaluations = self.cost(posterior, levels)
@@ -307,7 +340,8 @@ class _WarmUp:
     ) -> WarmedUp:
         settings = self.settings
         measured = {name: np.concatenate([part[name] for part in shown], axis=1) for name in shown[0]}
-        llc = measured.pop("llc")
+        measured["step_size"] = np.broadcast_to(np.asarray(steps_taken), measured["llc"].shape).copy()
+        recorded, rest = split_stats(measured, self.posterior)
         momentum = " and so does its momentum" if settings.preconditioner == "adam" else ""
         return WarmedUp(
             states=states if settings.moving else LangevinState(states, states),
@@ -317,12 +351,12 @@ class _WarmUp:
                 "extrapolation": None if settings.moving else extrapolation(self.sampler.batches(self.posterior).size),
                 "scale_least": float(jnp.min(parameters.scale)),
                 "scale_largest": float(jnp.max(parameters.scale)),
-                "warmup_draws": float(llc.shape[1]),
+                "warmup_draws": float(len(steps_taken)),
                 "warmup_restarts": float(self.restarts),
             },
             biased=BIASED.format(kind=settings.preconditioner, momentum=momentum) if settings.moving else None,
-            posterior={"llc": llc},
-            stats={**measured, "step_size": np.broadcast_to(np.asarray(steps_taken), llc.shape).copy()},
+            posterior=recorded,
+            stats=rest,
         )
 
     def _largest_curvature(
