@@ -279,8 +279,8 @@ def _failures(summaries: dict[str, Summary]) -> list[str]:
     for group in _groups(summaries, "coverage"):
         if group.coverage.runs < LEAST_COVERED_RUNS:
             lines.append(
-                f"- intervals of {group.sampler} on {group.target}: {group.coverage.runs} of {group.planned} runs gave "
-                "one that can be judged"
+                f"- {group.sampler} on {group.target}: {group.coverage.runs} of {group.planned} runs gave an interval "
+                f"that can be judged, {LEAST_COVERED_RUNS} are asked for"
             )
         if group.coverage.rejected:
             share = percent(group.coverage.value)
