@@ -19,6 +19,10 @@ from lambda_hat_cli.estimate.checks import at_least, at_most, known, reasons, re
 from lambda_hat_cli.estimate.diagnostics import rhat_rank, virial_bound, virial_mean
 from lambda_hat_cli.estimate.interval import (
     ESS_TO_STOP,
+    GAP_TO_ACCEPT,
+    GAP_TO_DRAW_ON,
+    K_HAT_TO_ACCEPT,
+    K_HAT_TO_DRAW_ON,
     RHAT_TO_STOP,
     WIDTH,
     Estimate,
@@ -348,9 +352,9 @@ def weighted_checks(estimate: WeightedEstimate, run: RunRecord, delta: float) ->
     tolerance, scale = run.runs.tolerance, estimate.llc + delta
     advice = "the fitted family does not cover the posterior; take hmc or mclmc for this target"
     checks = [
-        at_most("k̂", estimate.k_hat, 0.5, 0.7, advice),
-        at_most("gap in nats", estimate.gap, 0.5, 1.0, advice),
-        at_least("importance sample size", estimate.ess, 400, 50, f"few draws carry the weight; {advice}"),
+        at_most("k̂", estimate.k_hat, K_HAT_TO_ACCEPT, K_HAT_TO_DRAW_ON, advice),
+        at_most("gap in nats", estimate.gap, GAP_TO_ACCEPT, GAP_TO_DRAW_ON, advice),
+        at_least("importance sample size", estimate.ess, ESS_TO_STOP, 50, f"few draws carry the weight; {advice}"),
         *_unit(estimate, delta),
         _agreement(estimate.fits, scale, tolerance),
     ]
