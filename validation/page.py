@@ -46,9 +46,9 @@ Every sampler against exact answers, with the runs that failed. This page is wri
 - A claim counts every family that was planned: one with too few runs that tell, or without a reference, does not hold.
 - Seeds are those of the experiment files; none was chosen. Thresholds were set on the problems of
   `oracles` and `coverage` and others like them; no threshold was set on the families of `good` and `pairs`. Two checks
-  were made because of broken runs: that of a chain that stands still and that of chains that repeat each other, after
-  the faults `half-stuck-chain` and `copied-chain` were seen to pass. On these two kinds the share below is no
-  independent evidence.
+  were made and one was sharpened because of broken runs: that of a chain that stands still, that of chains that repeat
+  each other and that of a drift, after the faults `half-stuck-chain`, `copied-chain` and `drift` were seen to pass. On
+  these three kinds the share below is no independent evidence.
 """
 
 

@@ -25,7 +25,7 @@ def test_many_are_told_together() -> None:
     values = np.random.default_rng(0).normal(10.0, 0.3, 30)
     runs = [run("hmc", number, value) for number, value in enumerate(values)]
     runs += [run("hmc", 30, None, "invalid"), run("hmc", 31, None, "failed", "no memory"), run("vi", 0, 9.0)]
-    assert shown(runs) == (*runs[:SHOWN], runs[-1])
+    assert shown(runs) == (*runs[:SHOWN], runs[-2], runs[-1])
     (found,) = together(runs)
     assert (found.label, found.outcomes) == ("hmc, all 32", "30 reliable, 1 invalid, 1 failed")
     assert found.trouble == "no memory"

@@ -194,7 +194,7 @@ def test_a_metropolis_test_makes_mclmc_exact() -> None:
         ("sgld", {"curvature_growth": 1.2}, "curvature, end/start of recording"),
         ("mclmc", {"realised_energy_error_ratio": 12.0}, "energy error while recording/tuned"),
         ("hmc", {"baseline_error": 0.1}, "rounding of tK/(λ̂ + δ)"),
-        ("hmc", {"baseline_error": None}, "rounding of tK/(λ̂ + δ)"),
+        ("sgld", {"baseline_error": None}, "rounding of tK/(λ̂ + δ)"),
     ],
 )
 def test_what_only_the_sampler_saw_is_judged(sampler: str, tuned: dict[str, float | None], check: str) -> None:
@@ -204,6 +204,11 @@ def test_what_only_the_sampler_saw_is_judged(sampler: str, tuned: dict[str, floa
     swamped = verdict(Case(trace=markov_trace(GOOD), run={"tuned": {"baseline_error": 8.0}}))
     assert (swamped.verdict, swamped.llc) == ("invalid", None)
     assert "float64" in swamped.reasons[0]
+
+
+def test_kinks_that_hide_the_rounding_of_float64_gate_nothing() -> None:
+    record = verdict(Case(trace=markov_trace(GOOD), run={"tuned": {"baseline_error": None}}))
+    assert record.verdict == "reliable"
 
 
 def test_crossings_ring_the_energy_error_without_harm() -> None:

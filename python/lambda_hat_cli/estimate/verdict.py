@@ -10,7 +10,7 @@ from typing import Literal
 
 import numpy as np
 from jaxtyping import Float, Shaped
-from scipy.special import stdtr
+from scipy.special import ndtr
 
 from lambda_hat_cli.artifacts.analysis import Check, VerdictLabel
 from lambda_hat_cli.artifacts.run import BASELINE, RunRecord
@@ -34,7 +34,7 @@ Draws = Float[np.ndarray, "chains draws"]
 Stats = Mapping[str, Shaped[np.ndarray, "chains draws"]]
 
 AT_MINIMUM = 0.02
-DRIFT_P = 1e-3
+DRIFT_P = 0.01
 DRIFT_SHARE = 0.25
 # A chain whose proposals are refused one time in ten stands still for ten draws once in 1e10.
 STANDSTILL_DRAWS, STANDSTILL_SHARE = 10, 0.05
@@ -126,7 +126,7 @@ def markov_checks(
         ),
         _standstill(llc),
         _distinct(llc),
-        _drift(llc, scale, run.runs.tolerance),
+        _drift(llc, estimate.se, scale, run.runs.tolerance),
         *_relative(estimate, variance, scale, run.runs.tolerance),
     ]
     if not adjusted:
@@ -225,22 +225,21 @@ def _distinct(llc: Draws) -> Check:
     return at_least("different chains", float(different), float(len(llc)), float(len(llc)), advice)
 
 
-def _drift(llc: Draws, scale: float, tolerance: float) -> Check:
-    """Second against first half, paired over chains: p > .001, or a change that does not matter."""
+def _drift(llc: Draws, se: float, scale: float, tolerance: float) -> Check:
+    """Second against first half: p > .01, or a change that does not matter.
+
+    The halves of a run whose mean has the standard error `se` differ by 2·se at random.
+    """
     half = llc.shape[1] // 2
-    change = llc[:, -half:].mean(axis=1) - llc[:, :half].mean(axis=1)
-    spread = float(np.std(change, ddof=1)) / np.sqrt(change.size) if change.size > 1 else np.nan
-    mean = float(np.mean(change))
-    with np.errstate(divide="ignore", invalid="ignore"):
-        p = 2.0 * float(stdtr(change.size - 1, -abs(np.float64(mean) / spread)))
-    small = abs(mean) < DRIFT_SHARE * tolerance * scale
+    change = float(llc[:, -half:].mean() - llc[:, :half].mean())
     check = at_least(
         "drift p-value",
-        p,
+        2.0 * float(ndtr(-abs(change) / (2.0 * se))),
         DRIFT_P,
         -np.inf,
-        f"tK moved by {mean:.2g} from the first to the second half; give a longer warm-up",
+        f"tK moved by {change:.2g} from the first to the second half; give a longer warm-up",
     )
+    small = abs(change) < DRIFT_SHARE * tolerance * scale
     return _with_outcome(check, "reliable", "") if small else check
 
 
@@ -323,6 +322,9 @@ def _baseline(run: RunRecord, scale: float) -> list[Check]:
     if BASELINE not in run.tuned or not scale > 0:
         return []
     error = run.tuned[BASELINE]
+    if error is None and run.precision == "float64":
+        # Not resolved is then the kinks of the losses: rounding of 1e-16 does not come near what is asked.
+        return []
     lane = "run it in float64" if run.precision == "float32" else "make the losses smaller by a constant"
     advice = f"L_n(w) − L_n(w*) is lost in the rounding of {run.precision}; {lane}"
     share = None if error is None else known(error / scale)
