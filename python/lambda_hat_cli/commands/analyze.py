@@ -29,12 +29,7 @@ from lambda_hat_cli.figures.run import draw_figures
 @click.option("--target", required=True, type=PathArgument, metavar="DIR", help="The folder that build-target wrote.")
 @click.option("--out", required=True, type=PathArgument, metavar="DIR", help="Gets a folder a run, named by its id.")
 @click.option("--stages", required=True, type=PathArgument, metavar="FILE", help="stages.json of the plan.")
-@click.option(
-    "--diagnostics",
-    type=click.Choice(["none", "light", "full"]),
-    default="light",
-    help="none draws no pictures, full draws more.",
-)
+@click.option("--diagnostics", type=click.Choice(["none", "light", "full"]), default="light", help="Pictures to draw.")
 @failures_option
 @stage_command("analyze")
 def main(
