@@ -377,8 +377,9 @@ def weighted_verdict(estimate: WeightedEstimate, checks: tuple[Check, ...]) -> V
     if verdict.label != "invalid":
         return verdict
     summary = (
-        f"k̂ = {estimate.k_hat:.2f}, gap = {estimate.gap:.2f} nats; "
-        f"the plain average would have been {estimate.plain:.4g}"
+        f"no fit holds this posterior, as is usual on networks (k̂ = {estimate.k_hat:.2f}, "
+        f"gap = {estimate.gap:.2f} nats; the plain average would have been {estimate.plain:.4g}): "
+        "take hmc or mclmc for this target"
     )
     return replace(verdict, reasons=(summary, *verdict.reasons))
 

@@ -18,7 +18,7 @@ _EXPLAINED = 20
 
 
 def table(collection: Collection) -> str:
-    """The estimates, one block for each target with its n, d, β and γ, and below them why runs have no number.
+    """The estimates, one block for each target with its n, d, β and γ, and below them why runs have no number or a reservation.
 
     Of many replicates the first few are lines of their own, and one line says what all of them say together.
 
@@ -86,14 +86,15 @@ def _minimum(result: ResultRow) -> str:
 
 
 def _explanations(collection: Collection) -> Iterable[str]:
-    """The first reasons why runs have no number, wrapped to the width; nothing where all have one."""
-    concerned = [run for run in collection.runs if run.outcome not in ("reliable", "uncertain")]
+    """The first reasons why runs have no number, or a reservation, wrapped to the width; nothing of reliable runs."""
+    lost = [run for run in collection.runs if run.outcome not in ("reliable", "uncertain")]
+    concerned = lost + [run for run in collection.runs if run.outcome == "uncertain"]
     for run in concerned[:_EXPLAINED]:
         reason = " ".join(run.reasons[0].split())
         text = f"{run.row.target} / {run_label(run)}: {run.outcome}: {reason}"
         yield textwrap.fill(textwrap.shorten(text, 4 * WIDTH, placeholder=" …"), WIDTH, subsequent_indent="    ")
     if len(concerned) > _EXPLAINED:
-        yield f"{len(concerned) - _EXPLAINED:,} more without a number: see results.csv"
+        yield f"{len(concerned) - _EXPLAINED:,} more that are not reliable: see results.csv"
 
 
 def _clipped(text: str, width: int) -> str:
