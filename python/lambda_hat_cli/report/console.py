@@ -18,7 +18,7 @@ _EXPLAINED = 20
 
 
 def table(collection: Collection) -> str:
-    """The estimates, one block for each target with its n, d, β and γ, and below them why runs have no number or a reservation.
+    """The estimates, one block for each target with its n, d, β and γ, and below them why runs are not reliable.
 
     Of many replicates the first few are lines of their own, and one line says what all of them say together.
 
