@@ -22,7 +22,7 @@ FALSE_ALARM = 1e-3
 
 @dataclass(frozen=True)
 class Outcome:
-    """One planned run as the claims see it; None is unknown.
+    """One planned run as the claims see it; None is unknown, as everything is of a run that failed.
 
     Attributes:
         verdict: None where the run failed or is missing.
@@ -37,18 +37,18 @@ class Outcome:
 
     target: str
     sampler: str
-    verdict: Literal["reliable", "uncertain", "invalid"] | None
-    status: str | None
-    minimum: Literal["at_minimum", "above_minimum"] | None
-    llc: float | None
-    low: float | None
-    high: float | None
-    reference: float | None
-    reference_se: float
-    limit: float | None
-    tolerance: float
-    claimed: float | None
-    gradients: float | None
+    verdict: Literal["reliable", "uncertain", "invalid"] | None = None
+    status: str | None = None
+    minimum: Literal["at_minimum", "above_minimum"] | None = None
+    llc: float | None = None
+    low: float | None = None
+    high: float | None = None
+    reference: float | None = None
+    reference_se: float = 0.0
+    limit: float | None = None
+    tolerance: float = math.nan
+    claimed: float | None = None
+    gradients: float | None = None
 
     @property
     def error(self) -> float | None:

@@ -18,9 +18,10 @@ from typing import Any, cast
 
 from judge import Order, Outcome, coverage, order
 from outcomes import missing, read_rows, read_table
-from page import SECTIONS, number, percent, table, thousands, verdict_words
+from page import SECTIONS
 from scipy import stats
 from summary import provenance
+from tables import number, percent, table, thousands, verdict_words
 
 from lambda_hat_cli.artifacts.store import write_text
 

@@ -1,7 +1,6 @@
 """A results folder of the pipeline as outcomes that the claims judge, with the design that each family has."""
 
 import csv
-import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from fractions import Fraction
@@ -78,22 +77,7 @@ def outcome_of(record: AnalysisRecord) -> Outcome:
 
 def missing(target: str, sampler: str) -> Outcome:
     """A planned run that failed, or was never made."""
-    return Outcome(
-        target=target,
-        sampler=sampler,
-        verdict=None,
-        status=None,
-        minimum=None,
-        llc=None,
-        low=None,
-        high=None,
-        reference=None,
-        reference_se=0.0,
-        limit=None,
-        tolerance=math.nan,
-        claimed=None,
-        gradients=None,
-    )
+    return Outcome(target, sampler)
 
 
 def read_families(results: Path) -> dict[str, Family]:

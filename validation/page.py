@@ -5,30 +5,22 @@
 The sections that other programs leave in validation/sections/*.md are added as they are.
 """
 
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from judge import wrong_among
+from claims import BROKEN, LEAST_COVERED_RUNS, claims, good, groups_of, mean_told
+from judge import MeanError
 from kinds import MEANING
 from summary import SUMMARIES, Group, Kind, Summary
+from tables import number, percent, table, thousands, verdict_words
 
 from lambda_hat_cli.artifacts.store import read_record, write_text
 
 HERE = Path(__file__).resolve().parent
 PAGE = HERE.parent / "docs" / "validation.md"
 SECTIONS = HERE / "sections"
-BROKEN = ("broken-targets", "broken-samplers", "broken-networks", "broken-families", "faults")
 SUMMARISED = ("coverage", "oracles", *BROKEN, "good", "unadjusted", "pairs", "variational")
 ORDER = (*SUMMARISED, "leaderboard")
-
-VI_ERROR = 0.005
-LEAST_REJECTED, LEAST_BROKEN, LEAST_KINDS = 0.99, 1000, 12
-LEAST_RELIABLE, MOST_INVALID = 0.90, 0.01
-LEAST_ORDER = 0.99
-LEAST_RUNS, LEAST_COVERED_RUNS, LEAST_FAMILIES = 20, 200, 6
-LEAST_GOOD_RUNS = 20
-LEAST_ON_QUADRATICS, LEAST_FITS = 50, 200
 
 INTRODUCTION = """# Validation
 
@@ -52,19 +44,6 @@ Every sampler against exact answers, with the runs that failed. This page is wri
 """
 
 
-@dataclass(frozen=True)
-class Claim:
-    """One line of the first table; `holds` is None where too little was run to say."""
-
-    what: str
-    reach: str
-    found: str
-    holds: bool | None
-
-
-Table = Sequence[Sequence[str]]
-
-
 def main() -> None:
     """Read every summary and write the page."""
     summaries = {name: read_record(SUMMARIES / f"{name}.json", Summary) for name in SUMMARISED if _exists(name)}
@@ -82,151 +61,6 @@ def page(summaries: dict[str, Summary], sections: Sequence[str]) -> str:
         parts += _broken(summaries)
     parts += sections
     return "\n\n".join(part.strip() for part in parts) + "\n"
-
-
-# The claims -------------------------------------------------------------------------------------
-
-
-def claims(summaries: dict[str, Summary]) -> list[Claim]:
-    """Every claim with what was found; one whose experiment was not run is open."""
-    return [
-        *(_mean_claim(summaries, sampler) for sampler in ("hmc", "adjusted-mclmc")),
-        *(_wrong_claim(summaries, sampler) for sampler in ("mclmc-5", "mclmc-2", "sgld-5", "sgld-2")),
-        _vi_quadratics(summaries),
-        _vi_elsewhere(summaries),
-        _coverage_claim(summaries),
-        _broken_claim(summaries),
-        _good_claim(summaries),
-        _order_claim(summaries),
-    ]
-
-
-def _groups(summaries: dict[str, Summary], name: str, sampler: str | None = None) -> list[Group]:
-    if name not in summaries:
-        return []
-    return [group for group in summaries[name].groups if sampler in (None, group.sampler)]
-
-
-def _mean_claim(summaries: dict[str, Summary], sampler: str) -> Claim:
-    groups = _groups(summaries, "oracles", sampler)
-    failing = [group.target for group in groups if not _mean_told(group) or not (group.mean and group.mean.within)]
-    return Claim(
-        f"{sampler}: mean over seeds, every family",
-        f"≤ max(1 %, 3 s.e.), ≥ {LEAST_RUNS} numbers",
-        f"{len(groups) - len(failing)} of {len(groups)} families" + _named(failing),
-        not failing if groups else None,
-    )
-
-
-def _mean_told(group: Group) -> bool:
-    """Whether enough runs gave a number, and there is a reference to compare their mean with."""
-    return group.mean is not None and group.mean.runs >= LEAST_RUNS
-
-
-def _wrong_claim(summaries: dict[str, Summary], sampler: str) -> Claim:
-    groups = _groups(summaries, "unadjusted", sampler)
-    share = wrong_among(sum(g.wrong.hits for g in groups), sum(g.wrong.runs for g in groups))
-    quadratics = sum(g.wrong.runs for g in groups if g.target.startswith("quadratic"))
-    return Claim(
-        f"{sampler.rsplit('-', 1)[0]} at tolerance {sampler.rsplit('-', 1)[1]} %: reliable beyond tolerance",
-        f"≤ 5 % (p < .01 rejects), ≥ {LEAST_ON_QUADRATICS} reliable on quadratics",
-        f"{share.hits} of {share.runs} (p = {share.p:.2g}); {quadratics} on quadratics" + _named(_rejected(groups)),
-        (not share.rejected and quadratics >= LEAST_ON_QUADRATICS) if groups else None,
-    )
-
-
-def _vi_quadratics(summaries: dict[str, Summary]) -> Claim:
-    groups = [g for g in _groups(summaries, "variational") if g.target.startswith("quadratic")]
-    worst = max((abs(g.mean.error) for g in groups if g.mean is not None), default=None)
-    failing = [g for g in groups if not _mean_told(g) or not (g.mean and abs(g.mean.error) <= VI_ERROR)]
-    return Claim(
-        "vi on quadratics, rotated ones too: mean over seeds, every family",
-        f"≤ {percent(VI_ERROR)}, ≥ {LEAST_RUNS} numbers",
-        f"worst family {percent(worst)}" + _named(" × ".join(_place(group)) for group in failing),
-        not failing if groups else None,
-    )
-
-
-def _vi_elsewhere(summaries: dict[str, Summary]) -> Claim:
-    groups = [g for g in _groups(summaries, "variational") if not g.target.startswith("quadratic")]
-    share = wrong_among(sum(g.wrong.hits for g in groups), sum(g.wrong.runs for g in groups))
-    fits = sum(g.planned - g.verdicts["failed"] for g in groups)
-    return Claim(
-        "vi elsewhere: reliable beyond tolerance",
-        f"≤ 5 % (p < .01 rejects), ≥ {LEAST_FITS} fits",
-        f"{share.hits} of {share.runs} reliable (p = {share.p:.2g}) in {fits} fits" + _named(_rejected(groups)),
-        (not share.rejected and fits >= LEAST_FITS) if groups else None,
-    )
-
-
-def _rejected(groups: Iterable[Group]) -> list[str]:
-    """The families that the same test rejects alone."""
-    return [" × ".join(_place(group)) for group in groups if group.wrong.rejected]
-
-
-def _coverage_claim(summaries: dict[str, Summary]) -> Claim:
-    groups = _groups(summaries, "coverage")
-    failing = [group.target for group in groups if group.coverage.rejected or not group.coverage.runs]
-    large = sum(group.coverage.runs >= LEAST_COVERED_RUNS for group in groups)
-    return Claim(
-        "hmc: 95 % intervals, early stopping included",
-        f"no family rejected at p < .001; ≥ {LEAST_FAMILIES} families × {LEAST_COVERED_RUNS} intervals",
-        f"{len(groups) - len(failing)} of {len(groups)} families, {large} with {LEAST_COVERED_RUNS} intervals"
-        + _named(failing),
-        (not failing and large >= LEAST_FAMILIES) if groups else None,
-    )
-
-
-def _broken_claim(summaries: dict[str, Summary]) -> Claim:
-    kinds = [kind for name in BROKEN if name in summaries for kind in summaries[name].kinds]
-    judged = [kind for kind in kinds if _judged(kind)]
-    runs, accepted = sum(_judged(kind) for kind in judged), sum(kind.accepted for kind in judged)
-    unjudged = sum(kind.planned for kind in kinds) - runs
-    enough = runs >= LEAST_BROKEN and len({kind.name for kind in judged}) >= LEAST_KINDS
-    return Claim(
-        "broken runs: not both reliable and at_minimum",
-        f"≥ 99 % of ≥ {LEAST_BROKEN:,} runs with a verdict, of ≥ {LEAST_KINDS} kinds",
-        f"{percent((runs - accepted) / runs if runs else None)} of {runs:,} runs of {len(judged)} kinds; "
-        f"{unjudged:,} more have no verdict" + _named(kind.name for kind in judged if kind.accepted),
-        (enough and 1 - accepted / runs >= LEAST_REJECTED) if kinds else None,
-    )
-
-
-def _judged(kind: Kind) -> int:
-    """Runs with a verdict: one that failed was not caught by anything."""
-    return kind.planned - kind.verdicts["failed"]
-
-
-def _good_claim(summaries: dict[str, Summary]) -> Claim:
-    groups = [group for group in _groups(summaries, "good") if group.planned > group.above_minimum]
-    failing = [group.target for group in groups if not _good(group)]
-    return Claim(
-        "good hmc runs at a minimum, problems not used for tuning",
-        f"every family ≥ 90 % reliable, ≤ 1 % invalid or failed, of ≥ {LEAST_GOOD_RUNS} runs",
-        f"{len(groups) - len(failing)} of {len(groups)} families" + _named(failing),
-        not failing if groups else None,
-    )
-
-
-def _good(group: Group) -> bool:
-    verdicts = group.at_minimum
-    runs = sum(verdicts.values())
-    return (
-        runs >= LEAST_GOOD_RUNS
-        and verdicts["reliable"] >= LEAST_RELIABLE * runs
-        and verdicts["invalid"] + verdicts["failed"] <= MOST_INVALID * runs
-    )
-
-
-def _order_claim(summaries: dict[str, Summary]) -> Claim:
-    found = summaries["pairs"].order if "pairs" in summaries else None
-    share = found.share if found else None
-    return Claim(
-        "hmc: order of deep linear nets whose intervals do not overlap",
-        "≥ 99 % preserved",
-        f"{percent(share)} of {found.disjoint:,}" if found else "–",
-        None if share is None else share >= LEAST_ORDER,
-    )
 
 
 # Sections ---------------------------------------------------------------------------------------
@@ -247,10 +81,8 @@ def _what_was_run(summaries: dict[str, Summary], sections: Sequence[str]) -> lis
             rows.append((command, "–", "see its section" if name in own else "not run", "–", "–", "–", "–"))
             continue
         summary, where = summaries[name], summaries[name].provenance
-        runs = str(sum(group.planned for group in summary.groups))
-        rows.append(
-            (command, runs, where.date, where.commit, where.machine, str(where.cores), f"{where.cpu_hours:.2f}")
-        )
+        run = (str(summary.planned), where.date, where.commit, where.machine, str(where.cores))
+        rows.append((command, *run, f"{where.cpu_hours:.2f}"))
     heads = ("command", "runs", "date", "commit", "machine", "cores", "CPU hours")
     note = "A commit with + had changed sources. CPU hours are those of all tasks, analysis included."
     return ["## What was run", table(heads, rows), note]
@@ -259,24 +91,24 @@ def _what_was_run(summaries: dict[str, Summary], sections: Sequence[str]) -> lis
 def _failures(summaries: dict[str, Summary]) -> list[str]:
     """Every family that leaves its band, with the size."""
     lines = []
-    for group in _groups(summaries, "oracles"):
+    for group in groups_of(summaries, "oracles"):
         if group.mean is not None and not group.mean.within:
             off, allowed = percent(group.mean.error), percent(group.mean.allowed)
             mean = f"the mean of {group.mean.runs} runs is off by {off}"
             lines.append(f"- {group.sampler} on {group.target}: {mean} ({allowed} allowed)")
         if group.reference is None:
             lines.append(f"- {group.sampler} on {group.target}: no reference to compare with")
-        elif not _mean_told(group):
+        elif not mean_told(group):
             numbers = group.mean.runs if group.mean else "fewer than two"
             lines.append(f"- {group.sampler} on {group.target}: {numbers} of {group.planned} runs gave a number")
     for name in ("oracles", "unadjusted", "variational"):
-        for group in _groups(summaries, name):
+        for group in groups_of(summaries, name):
             if group.wrong.rejected:
                 lines.append(
                     f"- {group.sampler} on {group.target}: {group.wrong.hits} of {group.wrong.runs} reliable runs are "
                     f"beyond tolerance (p = {group.wrong.p:.2g})"
                 )
-    for group in _groups(summaries, "coverage"):
+    for group in groups_of(summaries, "coverage"):
         if group.coverage.runs < LEAST_COVERED_RUNS:
             lines.append(
                 f"- {group.sampler} on {group.target}: {group.coverage.runs} of {group.planned} runs gave an interval "
@@ -288,8 +120,8 @@ def _failures(summaries: dict[str, Summary]) -> list[str]:
                 f"- intervals of {group.sampler} on {group.target} hold the value in {share} of "
                 f"{group.coverage.runs} runs (p = {group.coverage.p:.2g})"
             )
-    for group in _groups(summaries, "good"):
-        if group.planned > group.above_minimum and not _good(group):
+    for group in groups_of(summaries, "good"):
+        if group.planned > group.above_minimum and not good(group):
             verdicts = verdict_words(group.at_minimum)
             lines.append(f"- good runs of {group.sampler} on {group.target}, those at a minimum: {verdicts}")
     for name in BROKEN:
@@ -300,143 +132,113 @@ def _failures(summaries: dict[str, Summary]) -> list[str]:
                     f"{kind.wrong} of {kind.compared} with a known value beyond tolerance"
                 )
     for name, summary in summaries.items():
-        failed = sum(group.verdicts["failed"] for group in summary.groups)
-        if failed:
-            lines.append(f"- {name}: {failed} runs failed or are missing")
+        if summary.failed:
+            lines.append(f"- {name}: {summary.failed} runs failed or are missing")
     return ["## What fails", "\n".join(lines) or "Nothing that was run."]
 
 
+# What a table shows of a group, by its head.
+Columns = dict[str, Callable[[Group], str]]
+
+PLACE: Columns = {"target": lambda group: group.target, "sampler": lambda group: group.sampler}
+TRUTH: Columns = {"E[tK]": lambda group: number(group.reference), "λ": lambda group: number(group.limit)}
+COST: Columns = {
+    "verdicts": lambda group: verdict_words(group.verdicts),
+    "gradients a run": lambda group: thousands(group.gradients),
+}
+
+
+def _of_mean(words: Callable[[MeanError], str]) -> Callable[[Group], str]:
+    """What to say of a group's mean, where enough runs give a number and it can be compared."""
+    return lambda group: "–" if group.mean is None else words(group.mean)
+
+
+def _group_table(summary: Summary, columns: Columns) -> str:
+    return table(tuple(columns), ([cell(group) for cell in columns.values()] for group in summary.groups))
+
+
 def _mean_section(summary: Summary) -> list[str]:
-    rows = [
-        (
-            *_place(group),
-            *_truth(group),
-            number(group.mean.mean) if group.mean else "–",
-            number(group.mean.se) if group.mean else "–",
-            percent(group.mean.error) if group.mean else "–",
-            percent(group.mean.allowed) if group.mean else "–",
-            ("yes" if group.mean.within else "**no**") if group.mean else "–",
-            verdict_words(group.verdicts),
-            thousands(group.gradients),
-        )
-        for group in summary.groups
-    ]
-    heads = (
-        "target",
-        "sampler",
-        "E[tK]",
-        "λ",
-        "mean λ̂",
-        "s.e.",
-        "error",
-        "allowed",
-        "within",
-        "verdicts",
-        "gradients a run",
-    )
+    columns = {
+        **PLACE,
+        **TRUTH,
+        "mean λ̂": _of_mean(lambda mean: number(mean.mean)),
+        "s.e.": _of_mean(lambda mean: number(mean.se)),
+        "error": _of_mean(lambda mean: percent(mean.error)),
+        "allowed": _of_mean(lambda mean: percent(mean.allowed)),
+        "within": _of_mean(lambda mean: "yes" if mean.within else "**no**"),
+        **COST,
+    }
     return [
         "## Error of the mean",
         "Metropolis-adjusted samplers. Every run that gives a number counts; the gradients are the median run's.",
-        table(heads, rows),
+        _group_table(summary, columns),
         *_claimed(summary),
         *_designs(summary),
     ]
 
 
 def _wrong_section(summary: Summary) -> list[str]:
-    rows = [
-        (
-            *_place(group),
-            *_truth(group),
-            percent(group.tolerance),
-            verdict_words(group.verdicts),
-            f"{group.wrong.hits} of {group.wrong.runs}",
-            percent(group.worst),
-            percent(group.mean.error) if group.mean else "–",
-            thousands(group.gradients),
-        )
-        for group in summary.groups
-    ]
-    heads = (
-        "target",
-        "sampler",
-        "E[tK]",
-        "λ",
-        "tolerance",
-        "verdicts",
-        "reliable beyond it",
-        "worst reliable",
-        "mean error",
-        "gradients a run",
-    )
+    columns = {
+        **PLACE,
+        **TRUTH,
+        "tolerance": lambda group: percent(group.tolerance),
+        "verdicts": COST["verdicts"],
+        "reliable beyond it": lambda group: f"{group.wrong.hits} of {group.wrong.runs}",
+        "worst reliable": lambda group: percent(group.worst),
+        "mean error": _of_mean(lambda mean: percent(mean.error)),
+        "gradients a run": COST["gradients a run"],
+    }
     titles = {"unadjusted": "Samplers without a Metropolis step", "variational": "Variational inference"}
-    return [f"## {titles[summary.experiment]}", table(heads, rows), *_claimed(summary), *_designs(summary)]
+    return [
+        f"## {titles[summary.experiment]}",
+        _group_table(summary, columns),
+        *_claimed(summary),
+        *_designs(summary),
+    ]
 
 
 def _coverage_section(summary: Summary) -> list[str]:
-    rows = [
-        (
-            *_place(group),
-            *_truth(group),
-            number(group.reference_se),
-            f"{group.coverage.hits} of {group.coverage.runs}",
-            percent(group.coverage.value),
-            f"{group.coverage.p:.2g}",
-            "**no**" if group.coverage.rejected else "yes",
-            verdict_words(group.verdicts),
-            thousands(group.gradients),
-        )
-        for group in summary.groups
-    ]
-    heads = (
-        "target",
-        "sampler",
-        "E[tK]",
-        "λ",
-        "its s.e.",
-        "intervals that hold it",
-        "share",
-        "p",
-        "95 %",
-        "verdicts",
-        "gradients a run",
-    )
-    completed, planned = sum(g.completed for g in summary.groups), sum(g.planned for g in summary.groups)
+    columns = {
+        **PLACE,
+        **TRUTH,
+        "its s.e.": lambda group: number(group.reference_se),
+        "intervals that hold it": lambda group: f"{group.coverage.hits} of {group.coverage.runs}",
+        "share": lambda group: percent(group.coverage.value),
+        "p": lambda group: f"{group.coverage.p:.2g}",
+        "95 %": lambda group: "**no**" if group.coverage.rejected else "yes",
+        **COST,
+    }
+    completed = sum(group.completed for group in summary.groups)
     note = (
         "All runs that give an interval count, whatever their verdict. "
-        f"{completed:,} of {planned:,} runs stopped by themselves at their tolerance."
+        f"{completed:,} of {summary.planned:,} runs stopped by themselves at their tolerance."
     )
-    return ["## Coverage of the 95 % interval", note, table(heads, rows), *_claimed(summary), *_designs(summary)]
+    return [
+        "## Coverage of the 95 % interval",
+        note,
+        _group_table(summary, columns),
+        *_claimed(summary),
+        *_designs(summary),
+    ]
 
 
 def _good_section(summary: Summary) -> list[str]:
-    rows = [
-        (
-            *_place(group),
-            verdict_words(group.verdicts),
-            str(group.above_minimum),
-            verdict_words(group.at_minimum),
-            percent(_reliable_share(group)),
-            f"{group.wrong.hits} of {group.wrong.runs}" if group.reference is not None else "–",
-            thousands(group.gradients),
-        )
-        for group in summary.groups
-    ]
-    heads = (
-        "target",
-        "sampler",
-        "verdicts",
-        "above a minimum",
-        "verdicts at a minimum",
-        "reliable",
-        "reliable beyond tolerance",
-        "gradients a run",
-    )
+    columns = {
+        **PLACE,
+        "verdicts": COST["verdicts"],
+        "above a minimum": lambda group: str(group.above_minimum),
+        "verdicts at a minimum": lambda group: verdict_words(group.at_minimum),
+        "reliable": lambda group: percent(_reliable_share(group)),
+        "reliable beyond tolerance": lambda group: (
+            f"{group.wrong.hits} of {group.wrong.runs}" if group.reference is not None else "–"
+        ),
+        "gradients a run": COST["gradients a run"],
+    }
     note = (
         "Judged are the runs at a minimum, with those that failed before that was known. Families all of whose runs "
         "are above a minimum say nothing about good runs and are judged by none."
     )
-    return ["## Good runs", note, table(heads, rows), *_designs(summary)]
+    return ["## Good runs", note, _group_table(summary, columns), *_designs(summary)]
 
 
 def _reliable_share(group: Group) -> float | None:
@@ -517,11 +319,9 @@ def _claimed(summary: Summary) -> list[str]:
 
 
 def _designs(summary: Summary) -> list[str]:
-    families = {group.target: group.family for group in summary.groups if group.family is not None}
-    rows = [(name, family.design, str(family.n), str(family.d), str(family.seed)) for name, family in families.items()]
-    return (
-        [f"### {summary.experiment}: designs", table(("target", "what it is", "n", "d", "seed"), rows)] if rows else []
-    )
+    rows = [(name, f.design, str(f.n), str(f.d), str(f.seed)) for name, f in summary.families.items()]
+    title = f"### {summary.experiment}: designs"
+    return [title, table(("target", "what it is", "n", "d", "seed"), rows)] if rows else []
 
 
 RENDER: dict[str, Callable[[Summary], list[str]]] = {
@@ -532,48 +332,6 @@ RENDER: dict[str, Callable[[Summary], list[str]]] = {
     "pairs": _order_section,
     "variational": _wrong_section,
 }
-
-
-# Words and numbers ------------------------------------------------------------------------------
-
-
-def table(heads: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    """A Markdown table."""
-    lines = [heads, ["---"] * len(heads), *rows]
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
-
-
-def number(value: float | None) -> str:
-    """Four significant digits."""
-    return "–" if value is None else f"{value:.4g}"
-
-
-def thousands(value: float | None) -> str:
-    """A count of gradients, to three digits."""
-    return "–" if value is None else f"{float(f'{value:.3g}'):,.0f}"
-
-
-def percent(value: float | None) -> str:
-    """A share or a relative error."""
-    return "–" if value is None else f"{100 * value:.3g} %"
-
-
-def verdict_words(verdicts: dict[str, int]) -> str:
-    """The verdicts that occur, with their counts."""
-    return ", ".join(f"{count} {name}" for name, count in verdicts.items() if count) or "–"
-
-
-def _named(names: Iterable[str]) -> str:
-    listed = ", ".join(names)
-    return f" (not: {listed})" if listed else ""
-
-
-def _place(group: Group) -> tuple[str, str]:
-    return group.target, group.sampler
-
-
-def _truth(group: Group) -> tuple[str, str]:
-    return number(group.reference), number(group.limit)
 
 
 def _exists(name: str) -> bool:

@@ -68,7 +68,6 @@ class Group(Record):
 
     target: str
     sampler: str
-    family: Family | None
     planned: int
     verdicts: dict[str, int]
     above_minimum: int
@@ -107,33 +106,50 @@ class Kind(Record):
 
 
 class Summary(Record):
-    """validation/summaries/<experiment>.json."""
+    """validation/summaries/<experiment>.json.
+
+    Attributes:
+        families: the design of every target that was built, by its name.
+        groups: of runs that should be right. kinds: of runs that are broken. An experiment has either.
+    """
 
     experiment: str
     provenance: Provenance
+    families: dict[str, Family]
     groups: tuple[Group, ...]
     kinds: tuple[Kind, ...]
     order: Order
 
+    @property
+    def planned(self) -> int:
+        """How many runs there are."""
+        return sum(g.planned for g in self.groups) + sum(k.planned for k in self.kinds)
+
+    @property
+    def failed(self) -> int:
+        """How many of them have no verdict."""
+        return sum(g.verdicts["failed"] for g in self.groups) + sum(k.verdicts["failed"] for k in self.kinds)
+
 
 def summarise(experiment: str, outcomes: Sequence[Outcome], families: dict[str, Family], where: Provenance) -> Summary:
     """Every statistic of an experiment's runs."""
-    groups = [
-        group_of(target, sampler, runs, families.get(target))
-        for (target, sampler), runs in _grouped(outcomes, lambda o: (o.target, o.sampler)).items()
-    ]
-    broken = experiment.startswith("broken") or experiment == "faults"
-    kinds = [kind(name, runs) for name, runs in _grouped(outcomes, kind_of).items()] if broken else []
+    groups, kinds = [], []
+    if experiment.startswith("broken") or experiment == "faults":
+        kinds = [kind(name, runs) for name, runs in _grouped(outcomes, kind_of).items()]
+    else:
+        by_group = _grouped(outcomes, lambda o: (o.target, o.sampler))
+        groups = [group_of(target, sampler, runs) for (target, sampler), runs in by_group.items()]
     return Summary(
         experiment=experiment,
         provenance=where,
+        families={name: families[name] for name in dict.fromkeys(o.target for o in outcomes) if name in families},
         groups=tuple(groups),
         kinds=tuple(kinds),
         order=order(outcomes),
     )
 
 
-def group_of(target: str, sampler: str, runs: Sequence[Outcome], family: Family | None) -> Group:
+def group_of(target: str, sampler: str, runs: Sequence[Outcome]) -> Group:
     """The statistics of one sampler on one target."""
     made = [run for run in runs if run.verdict is not None]
     reference = next((run.reference for run in made), None)
@@ -143,7 +159,6 @@ def group_of(target: str, sampler: str, runs: Sequence[Outcome], family: Family 
     return Group(
         target=target,
         sampler=sampler,
-        family=family,
         planned=len(runs),
         verdicts=_verdicts(runs),
         above_minimum=sum(run.minimum == "above_minimum" for run in made),

@@ -3,9 +3,10 @@
 from pathlib import Path
 
 import pytest
+from claims import BROKEN
 from kinds import MEANING, kind_of
 from outcomes import missing
-from page import BROKEN, ORDER
+from page import ORDER
 
 from lambda_hat_cli.experiment.code_files import experiment_code, hash_files
 from lambda_hat_cli.experiment.expand import Rows, expand

@@ -5,10 +5,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from claims import Claim, claims
 from judge import Outcome
 from kinds import FAULTS, SAMPLERS
 from outcomes import Family, missing, read_outcomes
-from page import Claim, claims, page
+from page import page
 from summary import Provenance, Summary, duration, summarise
 from trace_faults import EVERY, SCALED, chosen, digest, read_faulty, with_fault
 
