@@ -36,10 +36,11 @@ def main(
     rows: Path, runs: Path, target: Path, out: Path, stages: Path, diagnostics: str, failures: Path | None
 ) -> None:
     """Analyse run after run; an invalid verdict is a result, with status 0."""
+    checked = functools.cache(lambda: check_code(read_stages(stages, "analyze")))
     built = functools.cache(lambda: TargetFolder(target).record)
 
     def work(row: RunRow) -> None:
-        check_code(read_stages(stages, "analyze"))
+        checked()
         run = RunFolder(runs / row.id)
         trace = run.trace()
         record = analyse(row, run.record, built(), trace)

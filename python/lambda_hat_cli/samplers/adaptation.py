@@ -1,5 +1,6 @@
 """Tunes the step size that Metropolis-adjusted chains share, by dual averaging of their pooled acceptance."""
 
+from dataclasses import dataclass
 from typing import NamedTuple
 
 import equinox as eqx
@@ -10,10 +11,11 @@ from jax import lax
 from jaxtyping import Array, Float, Int, PRNGKeyArray, PyTree
 
 from lambda_hat_cli.posterior.local import LocalPosterior
-from lambda_hat_cli.samplers.base import AbstractMarkovSampler, GradientLedger, Stats
+from lambda_hat_cli.samplers.base import AbstractMarkovSampler, GradientLedger, SamplerDiverged, Stats
 from lambda_hat_cli.samplers.driver import host_stats, over_chains
 
 BLOCK = 25
+LOWEST_ACCEPTANCE = 0.1
 
 # Dual averaging (Hoffman and Gelman 2014, section 3.2): γ, t0, κ.
 SHRINKAGE, STABILISATION, FORGETTING = 0.05, 10.0, 0.75
@@ -50,6 +52,48 @@ class Kernel(eqx.Module):
 
     sampler: AbstractMarkovSampler
     target_acceptance: float = eqx.field(static=True)
+
+
+@dataclass(frozen=True)
+class Settled:
+    """Chains in equilibrium with a frozen step.
+
+    Attributes:
+        states: every leaf with a leading axis of chains. step_size: before jitter.
+        acceptance: mean over the draws after the step was frozen.
+        stats: of every draw of adaptation and after, each (chains, draws).
+    """
+
+    states: PyTree
+    step_size: float
+    acceptance: float
+    stats: dict[str, np.ndarray]
+
+
+def adapt_and_settle(
+    kernel: Kernel,
+    posterior: LocalPosterior,
+    states: PyTree,
+    keys: PRNGKeyArray,
+    first_draw: int,
+    draws: tuple[int, int],
+    step_size: float,
+    ledger: GradientLedger,
+) -> Settled:
+    """Adapt the step over draws[0] draws, freeze it and draw draws[1] more; the arguments are those of `adapt`.
+
+    Raises:
+        SamplerDiverged: when the frozen step is hardly ever accepted. BudgetUsedUp: when `ledger` has nothing left.
+    """
+    stages = np.repeat([ADAPT, SETTLE], draws)
+    states, frozen, stats = adapt(kernel, posterior, states, keys, first_draw, stages, step_size, ledger)
+    acceptance = float(np.mean(stats["acceptance_rate"][:, stages == SETTLE]))
+    if not acceptance >= LOWEST_ACCEPTANCE:
+        raise SamplerDiverged(
+            f"no stable step was found: acceptance {acceptance:.2g} at step size {frozen:.3g} after warm-up; "
+            "take a larger localization or float64"
+        )
+    return Settled(states, frozen, acceptance, stats)
 
 
 def adapt(

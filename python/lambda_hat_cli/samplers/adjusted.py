@@ -11,7 +11,7 @@ from jaxtyping import Array, Float, Int, PRNGKeyArray
 
 from lambda_hat_cli.experiment.schema import HmcSettings, MclmcSettings
 from lambda_hat_cli.posterior.local import LocalPosterior
-from lambda_hat_cli.samplers.adaptation import ADAPT, SETTLE, Kernel, StepSize, adapt
+from lambda_hat_cli.samplers.adaptation import Kernel, StepSize, adapt_and_settle
 from lambda_hat_cli.samplers.base import (
     AbstractMarkovSampler,
     GradientLedger,
@@ -19,12 +19,13 @@ from lambda_hat_cli.samplers.base import (
     Say,
     Stats,
     WarmedUp,
+    say_warmed_up,
 )
 from lambda_hat_cli.samplers.driver import chain_keys, split_stats
 from lambda_hat_cli.samplers.hmc import default_steps, hmc_kernel
 from lambda_hat_cli.samplers.isokinetic import Moving, leapfrog, refreshed, require_directions, unit
 from lambda_hat_cli.samplers.leaving import filled_or_left, leave_w_star
-from lambda_hat_cli.samplers.metropolis import metropolis, require_acceptance
+from lambda_hat_cli.samplers.metropolis import metropolis
 
 TARGET_ACCEPTANCE = 0.9
 STEP_RANGE = (0.8, 1.2)
@@ -70,32 +71,26 @@ class AdjustedMclmcSampler(AbstractMarkovSampler):
         leaving = self.settings.warmup
         places, leaving_step, _ = leave_w_star(kernel, posterior, keys, leaving, ledger)
         filling = filled_or_left(posterior, places, leaving_step, key, ledger)
-        stages = np.repeat([ADAPT, SETTLE], [ADAPT_DRAWS, SETTLE_DRAWS])
-        states, step_size, stats = adapt(
+        settled = adapt_and_settle(
             Kernel(self, TARGET_ACCEPTANCE),
             posterior,
             AdjustedState(filling.chains.place, jnp.zeros(chains, jnp.int32)),
             keys,
             leaving,
-            stages,
+            (ADAPT_DRAWS, SETTLE_DRAWS),
             FIRST_STEP_SHARE * filling.step_size,
             ledger,
         )
-        acceptance = float(np.mean(stats["acceptance_rate"][:, stages == SETTLE]))
-        require_acceptance(acceptance, step_size)
-        say(
-            f"warm-up done: step size {step_size:.3g}, acceptance {acceptance:.2f}, "
-            f"{'filled' if filling.filled else 'flat directions not filled'}, {ledger.total:,.0f} gradients so far"
-        )
-        recorded, rest = split_stats(stats, posterior)
+        say_warmed_up(say, settled.step_size, f"acceptance {settled.acceptance:.2f}", filling.filled, ledger)
+        recorded, rest = split_stats(settled.stats, posterior)
         return WarmedUp(
-            states=states,
-            parameters=StepSize(jnp.asarray(step_size, posterior.w_star.dtype)),
+            states=settled.states,
+            parameters=StepSize(jnp.asarray(settled.step_size, posterior.w_star.dtype)),
             tuned={
-                "step_size": step_size,
+                "step_size": settled.step_size,
                 "leapfrog_steps": float(default_steps(posterior.d)),
-                "decoherence_length": DECOHERENCE_TRAJECTORIES * default_steps(posterior.d) * step_size,
-                "warmup_acceptance": acceptance,
+                "decoherence_length": DECOHERENCE_TRAJECTORIES * default_steps(posterior.d) * settled.step_size,
+                "warmup_acceptance": settled.acceptance,
                 "warmup_hmc_step_size": leaving_step,
                 **filling.summary,
             },

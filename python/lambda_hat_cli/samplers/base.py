@@ -94,6 +94,14 @@ Say = Callable[[str], None]
 """Takes one plain progress line."""
 
 
+def say_warmed_up(say: Say, step_size: float, measured: str, filled: bool, ledger: GradientLedger) -> None:
+    """The line that ends a warm-up with filling; `measured` is what was tuned to, with its value."""
+    say(
+        f"warm-up done: step size {step_size:.3g}, {measured}, "
+        f"{'filled' if filled else 'flat directions not filled'}, {ledger.total:,.0f} gradients so far"
+    )
+
+
 class BudgetUsedUp(Exception):
     """Gradients or seconds ran out: the run's status becomes `budget_exhausted`, the message its reason."""
 

@@ -9,7 +9,7 @@ from jaxtyping import Array, Float, PRNGKeyArray
 
 from lambda_hat_cli.experiment.schema import HmcSettings
 from lambda_hat_cli.posterior.local import LocalPosterior
-from lambda_hat_cli.samplers.adaptation import ADAPT, SETTLE, Kernel, StepSize, adapt
+from lambda_hat_cli.samplers.adaptation import Kernel, StepSize, adapt_and_settle
 from lambda_hat_cli.samplers.base import (
     AbstractMarkovSampler,
     GradientLedger,
@@ -17,10 +17,11 @@ from lambda_hat_cli.samplers.base import (
     Say,
     Stats,
     WarmedUp,
+    say_warmed_up,
 )
 from lambda_hat_cli.samplers.driver import chain_keys, split_stats
 from lambda_hat_cli.samplers.leaving import filled_or_left, leave_w_star, parts
-from lambda_hat_cli.samplers.metropolis import metropolis, require_acceptance
+from lambda_hat_cli.samplers.metropolis import metropolis
 
 MOST_LEAVING_DRAWS = 60
 
@@ -49,26 +50,21 @@ class HmcSampler(AbstractMarkovSampler):
         leaving = min(MOST_LEAVING_DRAWS, self.settings.warmup * 2 // 5)
         places, leaving_step, left = leave_w_star(kernel, posterior, keys, leaving, ledger)
         filling = filled_or_left(posterior, places, leaving_step, key, ledger)
-        stages = np.repeat([ADAPT, SETTLE], parts(self.settings.warmup - leaving, 0.4))
-        states, step_size, stats = adapt(
-            kernel, posterior, filling.chains.place, keys, leaving, stages, leaving_step / 3.0, ledger
+        draws = parts(self.settings.warmup - leaving, 0.4)
+        settled = adapt_and_settle(
+            kernel, posterior, filling.chains.place, keys, leaving, draws, leaving_step / 3.0, ledger
         )
-        acceptance = float(np.mean(stats["acceptance_rate"][:, stages == SETTLE]))
-        require_acceptance(acceptance, step_size)
-        say(
-            f"warm-up done: step size {step_size:.3g}, acceptance {acceptance:.2f}, "
-            f"{'filled' if filling.filled else 'flat directions not filled'}, {ledger.total:,.0f} gradients so far"
-        )
+        say_warmed_up(say, settled.step_size, f"acceptance {settled.acceptance:.2f}", filling.filled, ledger)
         recorded, rest = split_stats(
-            {name: np.concatenate([left[name], values], axis=1) for name, values in stats.items()}, posterior
+            {name: np.concatenate([left[name], values], axis=1) for name, values in settled.stats.items()}, posterior
         )
         return WarmedUp(
-            states=states,
-            parameters=StepSize(jnp.asarray(step_size, posterior.w_star.dtype)),
+            states=settled.states,
+            parameters=StepSize(jnp.asarray(settled.step_size, posterior.w_star.dtype)),
             tuned={
-                "step_size": step_size,
+                "step_size": settled.step_size,
                 "leapfrog_steps": float(self._leapfrog_steps(posterior.d)),
-                "warmup_acceptance": acceptance,
+                "warmup_acceptance": settled.acceptance,
                 **filling.summary,
             },
             biased=None,

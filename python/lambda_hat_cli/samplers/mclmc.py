@@ -13,7 +13,15 @@ from jaxtyping import Array, Float, PRNGKeyArray, PyTree
 
 from lambda_hat_cli.experiment.schema import HmcSettings, MclmcSettings
 from lambda_hat_cli.posterior.local import LocalPosterior
-from lambda_hat_cli.samplers.base import AbstractMarkovSampler, GradientLedger, SamplerDiverged, Say, Stats, WarmedUp
+from lambda_hat_cli.samplers.base import (
+    AbstractMarkovSampler,
+    GradientLedger,
+    SamplerDiverged,
+    Say,
+    Stats,
+    WarmedUp,
+    say_warmed_up,
+)
 from lambda_hat_cli.samplers.driver import BLOCK_DRAWS, advance, chain_keys, host_stats, split_stats
 from lambda_hat_cli.samplers.filling import ENERGY_ERROR, Mover
 from lambda_hat_cli.samplers.hmc import hmc_kernel
@@ -88,10 +96,7 @@ class MclmcSampler(AbstractMarkovSampler):
         length = self.settings.decoherence_steps * size
         parameters = MclmcParameters(jnp.asarray(size, dtype), jnp.asarray(length, dtype))
         states = self._relaxed(posterior, parameters, tuned.chains, key, ledger)
-        say(
-            f"warm-up done: step size {size:.3g}, energy error {tuned.energy_error:.2g}, "
-            f"{'filled' if filling.filled else 'flat directions not filled'}, {ledger.total:,.0f} gradients so far"
-        )
+        say_warmed_up(say, size, f"energy error {tuned.energy_error:.2g}", filling.filled, ledger)
         recorded, rest = split_stats(tuned.stats, posterior)
         return WarmedUp(
             states=states,

@@ -1,14 +1,13 @@
-"""The Metropolis test, and what a sampler that relies on it needs its acceptance to be."""
+"""The Metropolis test of a move, and what it leaves to record."""
 
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from lambda_hat_cli.posterior.local import LocalPosterior
-from lambda_hat_cli.samplers.base import Place, SamplerDiverged, Stats
+from lambda_hat_cli.samplers.base import Place, Stats
 
 DIVERGENCE = 1000.0
-LOWEST_ACCEPTANCE = 0.1
 
 
 def metropolis(
@@ -35,16 +34,3 @@ def metropolis(
             "distance_squared": jnp.vdot(away, away),
         },
     )
-
-
-def require_acceptance(acceptance: float, step_size: float) -> None:
-    """Go on only with a step that is accepted at all.
-
-    Raises:
-        SamplerDiverged: for a mean acceptance below LOWEST_ACCEPTANCE, or one that is not a number.
-    """
-    if not acceptance >= LOWEST_ACCEPTANCE:
-        raise SamplerDiverged(
-            f"no stable step was found: acceptance {acceptance:.2g} at step size {step_size:.3g} after warm-up; "
-            "take a larger localization or float64"
-        )
