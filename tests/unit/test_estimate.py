@@ -38,7 +38,6 @@ def test_diagnostics_equal_arviz() -> None:
         (diagnostics.ess_bulk, reference._ess_bulk),
         (diagnostics.ess_tail, reference._ess_tail),
         (diagnostics.rhat_rank, reference._rhat_rank),
-        (diagnostics.mcse_mean, reference._mcse_mean),
     ]
     for x in traces():
         for ours, theirs in pairs:
@@ -52,13 +51,36 @@ def test_too_few_draws_are_undefined(draws: int) -> None:
     x = np.ones((2, draws))
     for function in (diagnostics.ess_mean, diagnostics.ess_bulk, diagnostics.ess_tail, diagnostics.rhat_rank):
         assert np.isnan(function(x))
-    assert np.isnan(diagnostics.batch_means_se(x))
+    assert np.isnan(diagnostics.standard_error(x))
 
 
-def test_batch_means() -> None:
+def test_piece_means() -> None:
     x = np.array([[9.0, 1, 3, 5, 7, 9, 11, 13, 15], [9.0, 1, 1, 1, 1, 1, 1, 1, 1]])
     means = [2, 6, 10, 14, 1, 1, 1, 1]
-    assert diagnostics.batch_means_se(x) == pytest.approx(np.std(means, ddof=1) / np.sqrt(8))
+    assert diagnostics.piece_means_se(x, 4) == pytest.approx(np.std(means, ddof=1) / np.sqrt(8))
+    assert diagnostics.piece_means_se(x, 1) == pytest.approx(np.std(x.mean(axis=1), ddof=1) / np.sqrt(2))
+
+
+def test_standard_error_of_independent_draws_is_arvizs_or_little_more() -> None:
+    rng = np.random.default_rng(5)
+    ratios = []
+    for _ in range(200):
+        x = rng.normal(size=(8, 400))
+        ratios.append(diagnostics.standard_error(x) / reference._mcse_mean(x))
+    assert min(ratios) >= 1.0 - 1e-9
+    # The largest of three unbiased errors, two of them with 7 and 31 degrees of freedom, is larger by .1 on average.
+    assert 1.0 < np.mean(ratios) < 1.2
+
+
+def test_standard_error_sees_chains_that_stay_where_they_are() -> None:
+    # A persistent part of every chain as large as the error of its mean: 200 groups of 8 chains, truth 0.
+    rng = np.random.default_rng(6)
+    z = []
+    for _ in range(200):
+        x = rng.normal(size=(8, 400)) + rng.normal(size=(8, 1)) / 20.0
+        z.append(np.mean(x) / diagnostics.standard_error(x))
+    # z² of a right error has mean 1 ± √(2/200); 4 of these.
+    assert np.mean(np.square(z)) < 1.0 + 4.0 * np.sqrt(2.0 / 200)
 
 
 def test_psis_equals_arviz() -> None:

@@ -10,6 +10,7 @@ from scipy.special import ndtri
 Draws = Float[np.ndarray, "chains draws"]
 
 _MIN_DRAWS = 4
+_BATCHES = 4
 
 
 @dataclass(frozen=True)
@@ -69,29 +70,33 @@ def rhat_rank(x: Draws) -> float:
     return _rhat_of_scores(split, _rank_normalised(split))
 
 
-def mcse_mean(x: Draws) -> float:
-    """Monte-Carlo standard error of the mean, sd/√ESS_mean."""
-    if not _usable(x):
-        return np.nan
-    return float(np.std(x, ddof=1) / np.sqrt(ess_mean(x)))
+def piece_means_se(x: Draws, pieces: int) -> float:
+    """Standard error of the mean from the means of equal, consecutive pieces of every chain.
 
-
-def batch_means_se(x: Draws, batches_per_chain: int = 4) -> float:
-    """Standard error of the mean from means of equal, consecutive batches of every chain.
-
-    Draws that do not fill a batch are left out at the beginning. NaN with fewer draws than batches.
+    Draws that do not fill a piece are left out at the beginning. NaN with fewer draws than pieces, or a single piece.
     """
     chains, draws = x.shape
-    length = draws // batches_per_chain
-    if length == 0 or chains * batches_per_chain < 2:
+    length = draws // pieces
+    if length == 0 or chains * pieces < 2:
         return np.nan
-    means = x[:, draws - length * batches_per_chain :].reshape(chains * batches_per_chain, length).mean(axis=1)
+    means = x[:, draws - length * pieces :].reshape(chains * pieces, length).mean(axis=1)
     return float(np.std(means, ddof=1) / np.sqrt(means.size))
 
 
-def standard_error(x: Draws) -> float:
-    """The larger of `mcse_mean` and `batch_means_se`: batches see slow drifts that autocorrelations miss."""
-    return float(np.max([mcse_mean(x), batch_means_se(x)]))
+def standard_error(x: Draws, ess: float | None = None) -> float:
+    """The largest of sd/√ESS_mean and the errors from four batch means a chain and from the means of whole chains.
+
+    Batches see slow drifts that autocorrelations miss. Whole chains see where each of them stays all the while, such as
+    its place along flat directions: batches show a part of that, the effective sample size hardly any.
+
+    Args:
+        x: draws in any unit, which is the error's.
+        ess: `ess_mean(x)` where it is known already.
+    """
+    if not _usable(x):
+        return np.nan
+    by_ess = np.std(x, ddof=1) / np.sqrt(ess_mean(x) if ess is None else ess)
+    return float(np.max([by_ess, piece_means_se(x, 1), piece_means_se(x, _BATCHES)]))
 
 
 def virial_mean(virial: Draws) -> tuple[float, float]:

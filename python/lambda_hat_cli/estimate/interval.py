@@ -103,8 +103,7 @@ class WeightedEstimate:
 def estimate_markov(llc: Draws, bias: float = 0.0) -> Estimate:
     """λ̂ and its interval from the recorded tK of Markov chains.
 
-    The standard error is the larger of the Monte-Carlo error of the mean, sd/√ESS_mean, and that of four batch means a
-    chain, which sees slow drifts that autocorrelations miss.
+    Its standard error is `diagnostics.standard_error`.
 
     Args:
         llc: tK in nats, float64.
@@ -116,7 +115,7 @@ def estimate_markov(llc: Draws, bias: float = 0.0) -> Estimate:
     check_usable(llc)
     mean = float(np.mean(llc))
     found = diagnostics.diagnose(llc)
-    se = float(max(np.std(llc, ddof=1) / np.sqrt(found.ess_mean), diagnostics.batch_means_se(llc)))
+    se = diagnostics.standard_error(llc, found.ess_mean)
     half_width = WIDTH * se + bias
     return Estimate(
         llc=mean,
