@@ -84,15 +84,25 @@ def test_the_line_against_1_over_beta_has_slope_lambda() -> None:
     """λ̂ = 10 at every t: the slope is 10, its intervals cover, and its two-temperature form is Watanabe's quotient."""
     t, rng = np.geomspace(100, 1e4, 5), np.random.default_rng(0)
     flat = np.full(5, 10.0)
-    lines = [regression(noisy(t, (flat, flat), 0.02, rng)) for _ in range(400)]
+    found = [regression(noisy(t, (flat, flat), 0.02, rng)) for _ in range(400)]
+    lines = [line for line in found if line.llc is not None]
+    assert 400 - len(lines) <= binom.ppf(1 - 1e-4, 400, 1e-3)
     covered = sum(line.low <= 10.0 <= line.high for line in lines)
-    assert covered >= binom.ppf(1e-4, 400, 0.95)
+    assert covered >= binom.ppf(1e-4, len(lines), 0.95)
     spread = np.std([line.llc for line in lines])
     assert spread == pytest.approx(np.mean([line.se for line in lines]), rel=0.2)
     one, two = noisy(np.array([100.0, 400.0]), (np.array([9.0, 10.0]), np.array([9.0, 10.0])), 0.01, rng)
     quotient = (one.llc / one.beta - two.llc / two.beta) / (1 / one.beta - 1 / two.beta)
     assert regression([one, two]).llc == pytest.approx(quotient)
     assert regression([one, one]) is None
+
+
+def test_no_slope_where_the_curve_is_no_line() -> None:
+    t, rng = np.geomspace(100, 1e4, 5), np.random.default_rng(0)
+    rising = np.array([1.0, 2.0, 3.0, 4.0, 5.0])
+    line = regression(noisy(t, (rising, rising), 0.01, rng))
+    assert (line.llc, line.se, line.low, line.high) == (None, None, None, None)
+    assert line.misfit_p < 1e-3
 
 
 def test_the_variance_form_and_its_error() -> None:

@@ -8,6 +8,7 @@ import os
 import re
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -35,7 +36,7 @@ from lambda_hat_cli.experiment.schema import (
 )
 from lambda_hat_cli.figures import combined
 from lambda_hat_cli.provenance import import_closure
-from lambda_hat_cli.report import numbers, page
+from lambda_hat_cli.report import console, numbers, page
 from lambda_hat_cli.report.collect import Collection, PlannedRun, PlannedTarget, collect
 from lambda_hat_cli.report.results import ResultRow
 from lambda_hat_cli.report.summary import write_summary
@@ -526,5 +527,7 @@ def test_several_temperatures_are_read_together(tmp_path: Path) -> None:
     assert (line["runs"], line["temperatures"], line["multiplicity_low"]) == ("4", "4", "1")
     assert float(line["llc_regression_low"]) < 10 < float(line["llc_regression_high"])
     assert "Over inverse temperatures" in (tmp_path / "summary/report.html").read_text()
+    lost = replace(collection, runs=(replace(runs[0], analysis=None), *runs[1:]))
+    assert "quadratic at β = 0.1, γ = 1 / hmc: missing" in console.table(lost)
     (picture,) = (tmp_path / "summary/temperatures").glob("*.png")
     assert picture.read_bytes().startswith(b"\x89PNG")

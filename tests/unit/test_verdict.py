@@ -6,6 +6,7 @@ import pytest
 from lambda_hat_cli.artifacts.analysis import AnalysisRecord
 from lambda_hat_cli.artifacts.run import Descent, Trace
 from lambda_hat_cli.estimate.analysis import analyse
+from lambda_hat_cli.estimate.checks import at_most
 from lambda_hat_cli.estimate.verdict import minimum_of
 from lambda_hat_cli.experiment.schema import MclmcSettings
 from synthetic_runs import Case, autoregressive, markov_trace, run_record, run_row, target_record, weighted_trace
@@ -99,6 +100,14 @@ def test_each_fault_is_named(trace: Trace, run: dict[str, object], check: str, l
     assert record.reasons
     if record.verdict == "invalid":
         assert "would have been" in record.reasons[0]
+
+
+@pytest.mark.parametrize(
+    ("value", "text"), [(1.3, "1.3"), (1.0204, "1.0204"), (1.021, "1.021"), (1.0200001, "1.0200001")]
+)
+def test_a_missed_threshold_does_not_read_like_the_value(value: float, text: str) -> None:
+    check = at_most("R-hat", value, 1.02, 1.1, "wait")
+    assert check.reason == f"R-hat is {text}, ≤ 1.02 is wanted: wait"
 
 
 def test_a_wide_interval_is_no_reliable_one() -> None:

@@ -9,16 +9,12 @@ _ORDER: tuple[VerdictLabel, ...] = ("reliable", "uncertain", "invalid")
 
 def at_most(name: str, value: float | None, reliable: float, uncertain: float, advice: str) -> Check:
     """Reliable up to one threshold, uncertain up to the other (∞: never invalid); an unknown value is uncertain."""
-    return _check(
-        name, value, _grade(value, reliable, uncertain, sign=1), f"≤ {reliable:.3g}", _words("≤", uncertain), advice
-    )
+    return _threshold(name, value, reliable, uncertain, 1, advice)
 
 
 def at_least(name: str, value: float | None, reliable: float, uncertain: float, advice: str) -> Check:
     """Reliable from one threshold, uncertain from the other (−∞: never invalid); an unknown value is uncertain."""
-    return _check(
-        name, value, _grade(value, reliable, uncertain, sign=-1), f"≥ {reliable:.3g}", _words("≥", uncertain), advice
-    )
+    return _threshold(name, value, reliable, uncertain, -1, advice)
 
 
 def stated(name: str, outcome: VerdictLabel, reliable: str, uncertain: str, reason: str) -> Check:
@@ -60,7 +56,24 @@ def _words(sign: str, threshold: float) -> str:
     return f"{sign} {threshold:.3g}" if math.isfinite(threshold) else "any"
 
 
-def _check(name: str, value: float | None, outcome: VerdictLabel, reliable: str, uncertain: str, advice: str) -> Check:
-    measured = "could not be measured" if value is None or math.isnan(value) else f"is {value:.3g}"
-    reason = "" if outcome == "reliable" else f"{name} {measured}, {reliable} is wanted: {advice}"
-    return Check(name=name, value=known(value), reliable=reliable, uncertain=uncertain, outcome=outcome, reason=reason)
+def _threshold(name: str, value: float | None, reliable: float, uncertain: float, sign: int, advice: str) -> Check:
+    outcome = _grade(value, reliable, uncertain, sign)
+    wanted = _words("≤" if sign == 1 else "≥", reliable)
+    reason = ""
+    if outcome != "reliable":
+        measured = "could not be measured" if value is None or math.isnan(value) else f"is {_apart(value, reliable)}"
+        reason = f"{name} {measured}, {wanted} is wanted: {advice}"
+    return Check(
+        name=name,
+        value=known(value),
+        reliable=wanted,
+        uncertain=_words("≤" if sign == 1 else "≥", uncertain),
+        outcome=outcome,
+        reason=reason,
+    )
+
+
+def _apart(value: float, threshold: float) -> str:
+    """The value to three digits, or to as many more as it takes not to read like the threshold that it misses."""
+    texts = (f"{value:.{digits}g}" for digits in range(3, 17))
+    return next((text for text in texts if float(text) != float(f"{threshold:.3g}")), repr(value))

@@ -20,7 +20,7 @@ Weights = Float[np.ndarray, "data data"]
 FORM_ERROR = 0.002
 LEAST_TEMPERATURES = 4
 MOST_CANDIDATES = 64
-# The form is given up where noise alone would fit as badly once in a thousand times.
+# A form is given up where noise alone would fit as badly once in a thousand times.
 MISFIT_P = 1e-3
 # log t + c at the least t, and the decay rate of a power of t: both unknown, so both range over all that is plausible.
 _OFFSETS = np.geomspace(0.5, 500.0, 60)
@@ -52,15 +52,16 @@ class Regression:
     """The straight line of E[nL_n] against 1/β.
 
     Attributes:
-        llc: its slope, which estimates λ and needs no baseline. se: its standard error.
+        llc: its slope, which estimates λ and needs no baseline; None where no line fits. se: its standard error.
         low, high: llc ∓ (2.1·se + what the runs' biases can move it by).
-        misfit_p: how often noise alone would leave such residuals, small where λ̂ depends on t; None with two runs.
+        misfit_p: how often noise alone would leave such residuals; None with two runs. Below 1e-3 λ̂ depends on t, no
+            line fits, and llc, se, low and high are None.
     """
 
-    llc: float
-    se: float
-    low: float
-    high: float
+    llc: float | None
+    se: float | None
+    low: float | None
+    high: float | None
     misfit_p: float | None
 
 
@@ -99,6 +100,8 @@ def regression(runs: Sequence[Temperature]) -> Regression | None:
     half_width = WIDTH * error + float(np.abs(share) @ bias)
     residual = y - np.sum(weight * y) / np.sum(weight) - slope * centred
     misfit = float(chdtrc(len(runs) - 2, np.sum(weight * residual**2))) if len(runs) > 2 else None
+    if misfit is not None and misfit < MISFIT_P:
+        return Regression(None, None, None, None, misfit)
     return Regression(slope, error, slope - half_width, slope + half_width, misfit)
 
 

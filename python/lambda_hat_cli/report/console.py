@@ -2,6 +2,7 @@
 
 import textwrap
 import unicodedata
+from collections import Counter
 from collections.abc import Iterable
 
 from lambda_hat_cli.report import numbers
@@ -89,12 +90,21 @@ def _explanations(collection: Collection) -> Iterable[str]:
     """The first reasons why runs have no number, or a reservation, wrapped to the width; nothing of reliable runs."""
     lost = [run for run in collection.runs if run.outcome not in ("reliable", "uncertain")]
     concerned = lost + [run for run in collection.runs if run.outcome == "uncertain"]
+    several = Counter(group.target.row.id for group in groups(collection))
     for run in concerned[:_EXPLAINED]:
         reason = " ".join(run.reasons[0].split())
-        text = f"{run.row.target} / {run_label(run)}: {run.outcome}: {reason}"
+        setting = f" at {_posterior(run)}" if several[run.row.target_id] > 1 else ""
+        text = f"{run.row.target}{setting} / {run_label(run)}: {run.outcome}: {reason}"
         yield textwrap.fill(textwrap.shorten(text, 4 * WIDTH, placeholder=" …"), WIDTH, subsequent_indent="    ")
     if len(concerned) > _EXPLAINED:
         yield f"{len(concerned) - _EXPLAINED:,} more that are not reliable: see results.csv"
+
+
+def _posterior(run: PlannedRun) -> str:
+    """β and γ, which tell runs of one target and sampler apart where an experiment lists several."""
+    temperature, localization = run.row.posterior.inverse_temperature, run.row.posterior.localization
+    beta = temperature if isinstance(temperature, str) else numbers.significant(temperature)
+    return f"β = {beta}, γ = {numbers.significant(localization)}"
 
 
 def _clipped(text: str, width: int) -> str:

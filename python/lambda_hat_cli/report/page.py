@@ -16,7 +16,12 @@ from lambda_hat_cli.report.console import summary
 from lambda_hat_cli.report.groups import Group, groups, run_label
 from lambda_hat_cli.report.replicates import Together, shown, together
 from lambda_hat_cli.report.results import ResultRow, result_row
-from lambda_hat_cli.report.temperatures import TemperatureGroup, multiplicity_words, temperature_groups
+from lambda_hat_cli.report.temperatures import (
+    TemperatureGroup,
+    multiplicity_words,
+    regression_words,
+    temperature_groups,
+)
 
 EMBED_UP_TO_RUNS = 60
 """Beyond this many runs the page links its pictures, because it would grow to tens of megabytes."""
@@ -122,6 +127,7 @@ def page(collection: Collection, overview: Path, pictures: Path, training: Path,
         "seconds": numbers.seconds,
         "with_width": numbers.with_width,
         "multiplicity": multiplicity_words,
+        "regression": regression_words,
     }
     return environment.get_template("report.html.j2").render(
         numbers=numbers,

@@ -107,6 +107,15 @@ def write_temperatures(path: Path, groups: tuple[TemperatureGroup, ...]) -> None
     write_text(path, text.getvalue())
 
 
+def regression_words(found: Regression | None) -> str:
+    """λ from the line, or why there is none."""
+    if found is None:
+        return "needs two temperatures"
+    if found.llc is None:
+        return "no line fits: λ̂ depends on t"
+    return numbers.estimate(found.llc, found.low, found.high)
+
+
 def multiplicity_words(found: Multiplicity | None) -> str:
     """The interval in words: what fits, and whether that says anything."""
     if found is None:
