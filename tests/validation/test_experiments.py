@@ -8,9 +8,9 @@ from kinds import MEANING, kind_of
 from outcomes import missing
 from page import ORDER
 
-from lambda_hat_cli.experiment.code_files import experiment_code, hash_files
 from lambda_hat_cli.experiment.expand import Rows, expand
 from lambda_hat_cli.experiment.load import load_experiment
+from lambda_hat_cli.experiment.user_files import experiment_files, hash_files
 
 EXPERIMENTS = Path(__file__).resolve().parents[2] / "validation" / "experiments"
 
@@ -18,8 +18,8 @@ EXPERIMENTS = Path(__file__).resolve().parents[2] / "validation" / "experiments"
 def planned(name: str) -> Rows:
     file = EXPERIMENTS / f"{name}.yml"
     experiment = load_experiment(file)
-    code = experiment_code(file, experiment)
-    hashes = {target: hash_files(files) for target, files in code.items()}
+    own_files = experiment_files(file, experiment)
+    hashes = {target: hash_files(files) for target, files in own_files.items()}
     return expand(experiment, where=name, files=hashes, build_code={}, sample_code={})
 
 

@@ -6,10 +6,10 @@ import click
 
 from lambda_hat_cli.artifacts.plan import write_plan
 from lambda_hat_cli.commands.cli import PathArgument, stage_command
-from lambda_hat_cli.experiment.code_files import experiment_code, hash_files
 from lambda_hat_cli.experiment.expand import expand
 from lambda_hat_cli.experiment.load import load_experiment
 from lambda_hat_cli.experiment.rows import PlanRecord
+from lambda_hat_cli.experiment.user_files import experiment_files, hash_files
 from lambda_hat_cli.provenance import stage_code
 
 
@@ -21,16 +21,16 @@ from lambda_hat_cli.provenance import stage_code
 def main(experiment_file: Path, out: Path, assignments: str) -> None:
     """Turn the EXPERIMENT file into a row for every target and run, or say everything that is wrong with it."""
     experiment = load_experiment(experiment_file, assignments)
-    code = experiment_code(experiment_file, experiment)
+    files = experiment_files(experiment_file, experiment)
     rows = expand(
         experiment,
         where=str(experiment_file),
-        files={name: hash_files(files) for name, files in code.items()},
+        files={name: hash_files(paths) for name, paths in files.items()},
         build_code=stage_code("build_target"),
         sample_code=stage_code("sample"),
     )
     record = PlanRecord(source=experiment_file.name, set=assignments, experiment=experiment)
-    write_plan(out, record, rows, {stage: stage_code(stage) for stage in ("analyze", "report")}, code)
+    write_plan(out, record, rows, {stage: stage_code(stage) for stage in ("analyze", "report")}, files)
 
 
 if __name__ == "__main__":

@@ -5,6 +5,7 @@ The models hold what a result depends on. Names, which no result depends on, are
 """
 
 import json
+from pathlib import PurePosixPath
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
@@ -209,7 +210,71 @@ class NoData(Strict):
     n: Annotated[int, Field(ge=2)] = 1000
 
 
-Data = Annotated[TeacherData | DigitsData | NoData, Field(discriminator="kind")]
+DATA_SUFFIXES = (".csv", ".parquet", ".npz")
+Columns = Annotated[tuple[str, ...], Field(min_length=1, strict=False)]
+
+
+class Deviation(Strict):
+    """The likelihood's σ for labels that come with their noise."""
+
+    scale: Positive
+
+
+class FileData(Strict):
+    """Rows of a user's file: columns of a table (csv, parquet), or two arrays of an npz.
+
+    `inputs` names the columns of x (None: all but `outputs`), `outputs` those of y; of an npz one array each. Labels
+    are numbers with the deviation `noise.scale`, or classes, in the order of the model's outputs: a list, or `sorted`,
+    those that occur. `standardize` brings every input to mean 0 and variance 1 over the rows taken, the first n.
+    """
+
+    kind: Literal["file"]
+    path: str
+    inputs: Columns | None = None
+    outputs: Columns
+    noise: Deviation | None = None
+    classes: Annotated[tuple[int | str, ...], Field(min_length=2, strict=False)] | Literal["sorted"] | None = None
+    standardize: bool = False
+    n: Annotated[int, Field(ge=2)] | None = None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _fill(cls, raw: Any) -> Any:
+        """A single column may stand without its list; the arrays of an npz are called x and y where nothing is said."""
+        if not isinstance(raw, dict):
+            return raw
+        raw = {key: value for key, value in raw.items() if value is not None}
+        if isinstance(raw.get("path"), str) and raw["path"].endswith(".npz"):
+            raw = {"inputs": "x", "outputs": "y", **raw}
+        lists = {key: [raw[key]] for key in ("inputs", "outputs") if isinstance(raw.get(key), str)}
+        return {**raw, **lists}
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        suffix = PurePosixPath(self.path).suffix
+        if suffix not in DATA_SUFFIXES:
+            raise ValueError(f'path "{self.path}" must end in one of {", ".join(DATA_SUFFIXES)}')
+        if suffix == ".npz" and (len(self.inputs or ()), len(self.outputs)) != (1, 1):
+            raise ValueError("inputs and outputs of an npz name one array each")
+        columns = [*(self.inputs or ()), *self.outputs]
+        repeated = [name for name in dict.fromkeys(columns) if columns.count(name) > 1]
+        if repeated:
+            raise ValueError(f'inputs and outputs name "{repeated[0]}" twice; name each column once')
+        if (self.noise is None) == (self.classes is None):
+            raise ValueError(
+                "give either noise: {scale: σ}, for outputs that are numbers, or classes: sorted or a list, for labels"
+            )
+        if self.classes is not None and len(self.outputs) > 1:
+            raise ValueError(f"classes are for one column of labels, but outputs name {len(self.outputs)}")
+        if isinstance(self.classes, tuple):
+            if len(set(self.classes)) < len(self.classes):
+                raise ValueError(f"classes {list(self.classes)} name a class twice; name each once")
+            if len({type(label) for label in self.classes}) > 1:
+                raise ValueError(f"classes {list(self.classes)} mix numbers and text; quote the numbers")
+        return self
+
+
+Data = Annotated[TeacherData | DigitsData | FileData | NoData, Field(discriminator="kind")]
 
 
 class Training(Strict):
@@ -219,6 +284,52 @@ class Training(Strict):
     learning_rate: Positive = 1e-3
     steps: Annotated[int, Field(ge=0)] = 5000
     batch_size: Count | Literal["full"] = 256
+
+
+WEIGHTS_FORMATS = {".safetensors": "safetensors", ".npz": "npz", ".eqx": "eqx"}
+PICKLES = (".pt", ".pth", ".bin", ".ckpt", ".pkl", ".pickle", ".joblib")
+
+
+class Weights(Strict):
+    """w* from a user's file.
+
+    Attributes:
+        file: relative to the experiment file's folder.
+        format: `eqx` is what Equinox's tree_serialise_leaves writes; the file's suffix says it where nothing else does.
+        names: what our arrays are called in the file; `*` stands for a number, and numbers are paired in their order.
+        ignore: names, with `*` for anything, that the file may have and the model has not.
+    """
+
+    file: str
+    format: Literal["safetensors", "npz", "eqx"]
+    names: dict[str, str] = {}
+    ignore: Annotated[tuple[str, ...], Field(strict=False)] = ()
+
+    @model_validator(mode="before")
+    @classmethod
+    def _by_suffix(cls, raw: Any) -> Any:
+        if not isinstance(raw, dict) or not isinstance(raw.get("file"), str):
+            return raw
+        suffix = PurePosixPath(raw["file"]).suffix
+        if suffix in PICKLES:
+            raise ValueError(
+                f'file "{raw["file"]}" is a pickle by its name: loading one can run any code, so none is ever loaded. '
+                "Convert it where it was made: from safetensors.torch import save_file; "
+                'save_file(model.state_dict(), "weights.safetensors")'
+            )
+        known = {"format": WEIGHTS_FORMATS[suffix]} if suffix in WEIGHTS_FORMATS else {}
+        return {**known, **{key: value for key, value in raw.items() if value is not None}}
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        if self.format == "eqx" and (self.names or self.ignore):
+            raise ValueError("an eqx file has no names, its arrays go by position: leave out `names` and `ignore`")
+        for ours, theirs in self.names.items():
+            if ours.count("*") != theirs.count("*") or ours.count("*") > 1:
+                raise ValueError(
+                    f'names: "{ours}: {theirs}" must have one * on both sides, for a number, or none on either'
+                )
+        return self
 
 
 Rank = Annotated[int, Field(ge=0)]
@@ -237,6 +348,7 @@ class TargetSpec(Strict):
     data: Data | None = None
     at: Literal["truth", "trained"] | Stratum | None = None
     train: Training | None = None
+    weights: Weights | None = None
 
     @model_validator(mode="before")
     @classmethod
@@ -251,9 +363,10 @@ class TargetSpec(Strict):
             raw.setdefault("at", "truth")
         elif kind in ("mlp", "deep_linear"):
             raw.setdefault("data", {"kind": "teacher"})
-            raw.setdefault("at", "trained")
-            if raw["at"] == "trained":
-                raw.setdefault("train", {})
+            if "weights" not in raw:
+                raw.setdefault("at", "trained")
+                if raw["at"] == "trained":
+                    raw.setdefault("train", {})
             data = raw["data"]
             if isinstance(data, dict) and data.get("kind") == "teacher" and "widths" in raw["model"]:
                 raw["data"] = {**data, "widths": data.get("widths") or raw["model"]["widths"]}
@@ -272,6 +385,12 @@ def check_target(spec: TargetSpec) -> None:
         ValueError: with the key, the value, what is allowed and what to do.
     """
     model, data = spec.model, spec.data
+    if spec.weights is not None:
+        given = [key for key in ("at", "train") if getattr(spec, key) is not None]
+        if given:
+            raise ValueError(f"`weights` are w*: leave out `{given[0]}`")
+        if isinstance(model, QuadraticModel | NormalCrossingModel):
+            raise ValueError(f"a {model.kind} model is studied at its minimum w* = 0: leave out `weights`")
     if isinstance(model, QuadraticModel | NormalCrossingModel):
         if not isinstance(data, NoData):
             got = data and data.kind
@@ -299,8 +418,11 @@ def check_target(spec: TargetSpec) -> None:
         if spec.at == "truth":
             raise ValueError("data digits has no constructed minimum: leave out `at: truth` and give `train`")
         return
+    if isinstance(data, FileData):
+        check_file_data(spec.at, model, data)
+        return
     if not isinstance(data, TeacherData) or data.widths is None:
-        kinds = "teacher or digits" if model.kind == "mlp" else "teacher"
+        kinds = "teacher, file or digits" if model.kind == "mlp" else "teacher or file"
         raise ValueError(f"a {model.kind} model needs data of kind {kinds}")
     if (data.widths[0], data.widths[-1]) != (widths[0], widths[-1]):
         raise ValueError(
@@ -324,6 +446,26 @@ def check_target(spec: TargetSpec) -> None:
         raise ValueError(f"data.rank is {data.rank}, but the smallest width is {least}: give a rank from 0 to {least}")
     if isinstance(spec.at, Stratum):
         check_stratum(widths, data.rank, spec.at.ranks)
+
+
+def check_file_data(at: str | Stratum | None, model: MlpModel | DeepLinearModel, data: FileData) -> None:
+    """Refuse data from a file that do not fit a network, as far as that can be told without the file.
+
+    Raises:
+        ValueError: with the key, the value, what is allowed and what to do.
+    """
+    if at not in (None, "trained"):
+        raise ValueError("data from a file have no constructed minimum: leave out `at`, and give `train` or `weights`")
+    if data.classes is not None and isinstance(model, DeepLinearModel):
+        raise ValueError("data with classes need a classifier: use a model of kind mlp")
+    inputs, outputs = model.widths[0], model.widths[-1]
+    table = not data.path.endswith(".npz")
+    if table and data.inputs is not None and len(data.inputs) != inputs:
+        raise ValueError(f"data.inputs are {len(data.inputs)} columns, but model.widths begin with {inputs}")
+    if table and data.classes is None and len(data.outputs) != outputs:
+        raise ValueError(f"data.outputs are {len(data.outputs)} columns, but model.widths end with {outputs}")
+    if isinstance(data.classes, tuple) and len(data.classes) != outputs:
+        raise ValueError(f"data.classes are {len(data.classes)}, but model.widths end with {outputs}")
 
 
 def check_stratum(widths: tuple[int, ...], rank: int, ranks: tuple[int, int]) -> None:

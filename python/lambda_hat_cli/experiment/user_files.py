@@ -1,0 +1,134 @@
+"""The user's own files that targets are made of, as they are hashed and copied: code, data, weights."""
+
+import hashlib
+from collections.abc import Iterator
+from pathlib import Path, PurePosixPath
+
+from lambda_hat_cli.errors import UserError
+from lambda_hat_cli.experiment.problems import refuse
+from lambda_hat_cli.experiment.schema import Experiment, FileData, PythonModel, TargetSpec
+
+MAX_CODE_FILES = 200
+MAX_CODE_BYTES = 5_000_000
+MAX_BYTES = 4_000_000_000
+"""The most that one file of data or weights may have: it is copied into the plan and read into memory."""
+
+
+def experiment_files(experiment_file: Path, experiment: Experiment) -> dict[str, dict[str, Path]]:
+    """Each target's own files by path relative to the experiment file's real folder, by target name.
+
+    Raises:
+        UserError: listing every file that cannot be used.
+    """
+    folder = experiment_file.resolve().parent
+    found: dict[str, dict[str, Path]] = {}
+    lines = []
+    for position, target in enumerate(experiment.targets):
+        try:
+            files = target_files(folder, target.spec)
+        except UserError as error:
+            lines.append(f'targets[{position}] "{target.name}" {error}')
+        else:
+            if files:
+                found[target.name] = files
+    if lines:
+        raise refuse(str(experiment_file), lines)
+    return found
+
+
+def target_files(folder: Path, spec: TargetSpec) -> dict[str, Path]:
+    """The files that one target is made of, by path relative to `folder`.
+
+    Args:
+        folder: the experiment file's folder.
+        spec: the target.
+
+    Raises:
+        UserError: when one is missing, outside `folder` or too large.
+    """
+    found: dict[str, Path] = {}
+    if isinstance(spec.model, PythonModel):
+        found |= code_files(folder, spec.model.file)
+    if isinstance(spec.data, FileData):
+        found |= _one_file(folder, "data.path", spec.data.path)
+    if spec.weights is not None:
+        found |= _one_file(folder, "weights.file", spec.weights.file)
+    return dict(sorted(found.items()))
+
+
+def code_files(folder: Path, file: str) -> dict[str, Path]:
+    """A python model's file, its sibling modules and the packages beside it, by path relative to `folder`.
+
+    Packages are folders with an `__init__.py`. Hidden folders and anything but `*.py` are left out.
+
+    Args:
+        folder: the experiment file's folder.
+        file: path of the user's file, relative to `folder`.
+
+    Raises:
+        UserError: when the file is missing, outside `folder`, or has too much Python beside it.
+    """
+    main = _within(folder, "model.file", file)
+    if main.suffix != ".py":
+        raise UserError(f'model.file "{file}" does not end in ".py"; give a Python file relative to {folder}')
+    _require_file(main, "model.file", file, folder)
+    found: dict[str, Path] = {}
+    size = 0
+    for path in _sources(main.parent):
+        found[path.relative_to(folder).as_posix()] = path
+        size += path.stat().st_size
+        if len(found) > MAX_CODE_FILES or size > MAX_CODE_BYTES:
+            raise UserError(
+                f'model.file "{file}" has more than {MAX_CODE_FILES} Python files or '
+                f"{MAX_CODE_BYTES // 1_000_000} MB of them beside it, all of which would be hashed and copied; "
+                "put it in a folder of its own"
+            )
+    return found
+
+
+def hash_files(files: dict[str, Path]) -> dict[str, str]:
+    """The sha256 of each file's bytes, in hexadecimal.
+
+    Raises:
+        UserError: when a file cannot be read.
+    """
+    return {name: _digest(path) for name, path in files.items()}
+
+
+def _digest(path: Path) -> str:
+    try:
+        with path.open("rb") as stream:
+            return hashlib.file_digest(stream, "sha256").hexdigest()
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read ({error.strerror})") from error
+
+
+def _one_file(folder: Path, key: str, name: str) -> dict[str, Path]:
+    path = _within(folder, key, name)
+    _require_file(path, key, name, folder)
+    size = path.stat().st_size
+    if size > MAX_BYTES:
+        raise UserError(f'{key} "{name}" has {size / 1e9:.1f} GB; give a file of at most {MAX_BYTES / 1e9:.0f} GB')
+    return {path.relative_to(folder).as_posix(): path}
+
+
+def _within(folder: Path, key: str, name: str) -> Path:
+    relative = PurePosixPath(name)
+    if relative.is_absolute() or ".." in relative.parts:
+        raise UserError(f'{key} "{name}" must lie in the folder of the experiment file or below, without ".."')
+    return folder / relative
+
+
+def _require_file(path: Path, key: str, name: str, folder: Path) -> None:
+    if not path.is_file():
+        raise UserError(f'{key} "{name}" is no file; give the path of one relative to {folder}')
+
+
+def _sources(folder: Path) -> Iterator[Path]:
+    for entry in sorted(folder.iterdir()):
+        if entry.name.startswith("."):
+            continue
+        if entry.is_file() and entry.suffix == ".py":
+            yield entry
+        elif entry.is_dir() and not entry.is_symlink() and (entry / "__init__.py").is_file():
+            yield from _sources(entry)
