@@ -4,6 +4,7 @@ from pathlib import Path
 
 import click
 
+from lambda_hat_cli.artifacts.progress import ProgressLog, RunningEstimate
 from lambda_hat_cli.commands.cli import (
     PathArgument,
     check_code,
@@ -21,15 +22,25 @@ from lambda_hat_cli.targets.threads import hold_compiler_threads
 @rows_option
 @click.option("--target", required=True, type=PathArgument, metavar="DIR", help="The folder that build-target wrote.")
 @click.option("--out", required=True, type=PathArgument, metavar="DIR", help="Gets a folder a run, named by its id.")
+@click.option("--progress", type=PathArgument, metavar="FILE", help="Gets the progress as JSON lines, to be watched.")
 @failures_option
 @stage_command("sample")
-def main(rows: Path, target: Path, out: Path, failures: Path | None) -> None:
+def main(rows: Path, target: Path, out: Path, progress: Path | None, failures: Path | None) -> None:
     """Draw from the local posterior of one target, run after run; progress goes to stderr."""
     hold_compiler_threads()
 
     def work(run: RunRow) -> None:
-        check_code(run.code)
-        sample(run, target, out / run.id, lambda line: click.echo(f"{run.folder}: {line}", err=True))
+        log = ProgressLog(progress, run.id, run.folder)
+
+        def say(line: str, estimate: RunningEstimate | None = None, /) -> None:
+            click.echo(f"{run.folder}: {line}", err=True)
+            log.write("running", line, estimate)
+
+        with log.ends():
+            log.write("running", "started")
+            check_code(run.code)
+            record = sample(run, target, out / run.id, say)
+            log.write(record.status, record.reason or "done")
 
     each_run("sample", rows, failures, work)
 

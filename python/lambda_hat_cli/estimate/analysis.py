@@ -90,6 +90,12 @@ def analyse(row: RunRow, run: RunRecord, target: TargetRecord, trace: Trace | No
         UserError: when run and target are not those of the row.
     """
     check_belongs(row, run, target)
+    finite_t = finite_t_for(target.spec, target.seed, run.nbeta, run.localization)
+    return conclude(row, run, trace, target.truth, finite_t)
+
+
+def conclude(row: RunRow, run: RunRecord, trace: Trace | None, truth: Truth, finite_t: FiniteT) -> AnalysisRecord:
+    """The record of a run that is the row's, with what is known exactly of its target."""
     delta = _delta(run, trace)
     # Judged in units of λ̂ + δ of the descent: a low draw may be an error, and must not make the units larger.
     numbers = _numbers(run, trace, run.descent.delta if run.descent is not None else 0.0)
@@ -97,11 +103,10 @@ def analyse(row: RunRow, run: RunRecord, target: TargetRecord, trace: Trace | No
     llc = numbers.llc if usable else None
     minimum = minimum_of(delta, llc + (delta or 0.0)) if llc is not None else None
     second = numbers.second if usable else NOTHING
-    finite_t = finite_t_for(target.spec, target.seed, run.nbeta, run.localization)
     return AnalysisRecord(
         run_id=run.id,
         target=row.target,
-        target_id=target.id,
+        target_id=row.target_id,
         target_kind=row.target_kind,
         sampler=row.sampler,
         folder=row.folder,
@@ -124,12 +129,12 @@ def analyse(row: RunRow, run: RunRecord, target: TargetRecord, trace: Trace | No
         minimum=minimum,
         minimum_reason=minimum_reason(minimum, delta),
         delta=delta,
-        error_budget=(*numbers.terms, _finite_t_term(finite_t, target.truth)),
+        error_budget=(*numbers.terms, _finite_t_term(finite_t, truth)),
         stated_error=_total(numbers.terms),
-        truth=target.truth,
+        truth=truth,
         finite_t=finite_t,
         relative_error=_relative(llc, finite_t.value),
-        relative_error_limit=_relative(llc, limit_of(target.truth)),
+        relative_error_limit=_relative(llc, limit_of(truth)),
         n=run.n,
         d=run.d,
         beta=run.inverse_temperature,

@@ -4,14 +4,14 @@ import math
 import time
 from abc import abstractmethod
 from collections import defaultdict
-from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any, ClassVar, NamedTuple
+from typing import Any, ClassVar, NamedTuple, Protocol
 
 import equinox as eqx
 import numpy as np
 from jaxtyping import Array, Float, PRNGKeyArray, PyTree
 
+from lambda_hat_cli.artifacts.progress import RunningEstimate
 from lambda_hat_cli.experiment.schema import SamplerSettings
 from lambda_hat_cli.posterior.local import LocalPosterior
 
@@ -90,8 +90,11 @@ class Share:
         return self.ledger.total + gradients <= self.limit and time.monotonic() < self.deadline
 
 
-Say = Callable[[str], None]
-"""Takes one plain progress line."""
+class Say(Protocol):
+    """How a run tells of itself."""
+
+    def __call__(self, line: str, estimate: RunningEstimate | None = None, /) -> None:
+        """Take one plain progress line, and the estimate that it tells of, if it does."""
 
 
 def say_warmed_up(say: Say, step_size: float, measured: str, filled: bool, ledger: GradientLedger) -> None:

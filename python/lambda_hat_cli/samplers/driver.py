@@ -14,8 +14,10 @@ import numpy as np
 from jax import lax
 from jaxtyping import Array, Int, PRNGKeyArray, PyTree
 
+from lambda_hat_cli.artifacts.progress import RunningEstimate
 from lambda_hat_cli.artifacts.run import BASELINE, RunStatus, Trace
 from lambda_hat_cli.estimate.bias import discretisation_bias, is_adjusted
+from lambda_hat_cli.estimate.checks import known
 from lambda_hat_cli.estimate.diagnostics import virial_bound, virial_mean
 from lambda_hat_cli.estimate.interval import WIDTH, Estimate, UnusableTrace, estimate_markov, may_stop
 from lambda_hat_cli.experiment.schema import RunSettings, SamplerSettings
@@ -340,7 +342,17 @@ def _checked(
     left = _seconds_left(estimate, runs.tolerance * scale, seconds, ledger, rate)
     say(
         f"{draws} draws × {runs.chains} chains: λ̂ {estimate.llc:.4g} ± {estimate.half_width:.2g}, "
-        f"R-hat {estimate.rhat:.3f}, ESS {estimate.ess_mean:.0f}, {rate:,.0f} gradients/s, ≤ {left:.0f} s left"
+        f"R-hat {estimate.rhat:.3f}, ESS {estimate.ess_mean:.0f}, {rate:,.0f} gradients/s, ≤ {left:.0f} s left",
+        RunningEstimate(
+            chains=runs.chains,
+            draws=draws,
+            llc=estimate.llc,
+            half_width=known(estimate.half_width),
+            ess=known(estimate.ess_mean),
+            rhat=known(estimate.rhat),
+            gradients_per_second=known(rate),
+            seconds_left=known(left),
+        ),
     )
     coarse = bias.value is not None and bias.value - WIDTH * bias.se > 0.5 * runs.tolerance * scale > 0
     # What moves to another law is not waited for.

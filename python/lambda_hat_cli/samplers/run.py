@@ -1,4 +1,4 @@
-"""One run from row and target folder to run folder: posterior, descent, sampler, record."""
+"""One run from row and target to draws and record: posterior, descent, sampler; from folder to folder or in memory."""
 
 import math
 import os
@@ -15,7 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import PRNGKeyArray
 
-from lambda_hat_cli.artifacts.run import Descent, Environment, RunRecord, write_trace
+from lambda_hat_cli.artifacts.run import Descent, Environment, RunRecord, Trace, write_trace
 from lambda_hat_cli.artifacts.store import new_folder, write_record
 from lambda_hat_cli.artifacts.target import TargetFolder
 from lambda_hat_cli.errors import UserError
@@ -35,11 +35,14 @@ from lambda_hat_cli.targets.load import LoadedTarget, load_target
 PACKAGES = ("equinox", "jax", "jaxlib", "netCDF4", "numpy", "optax", "scipy")
 
 
-def sample(row: RunRow, target: Path, out: Path, say: Say) -> None:
+def sample(row: RunRow, target: Path, out: Path, say: Say) -> RunRecord:
     """Run the sampler of `row` on the target in folder `target` and write the run folder `out`.
 
     A run that diverges or runs out of budget is a result: its status and reason are in run.json. Of several runs in one
     process each has its own seconds; the first one's hold what they share, loading and compiling.
+
+    Returns:
+        What run.json says.
 
     Raises:
         UserError: when `out` exists, the target folder is damaged or another one, or the process has not the row's
@@ -49,23 +52,43 @@ def sample(row: RunRow, target: Path, out: Path, say: Say) -> None:
     _check_precision(row)
     with new_folder(out) as draft:
         stopwatch = Stopwatch()
-        ledger = GradientLedger(row.runs.budget.gradients, deadline=began + row.runs.budget.seconds)
         with stopwatch.phase("load"):
-            posterior, beta = _open(row, target)
-        ledger.add("descent", 1)
-        with stopwatch.phase("descent"):
-            descent = descend(posterior, ledger)
-        outcome = _draw(row, posterior, descent, ledger, stopwatch, say)
-        stopwatch.seconds["total"] = time.monotonic() - began
-        record = _record(row, posterior, beta, descent, outcome, ledger, stopwatch)
-        write_trace(draft / "trace.nc", outcome.trace, {"run_id": row.id})
+            loaded = _open(row, target)
+        record, trace = sample_loaded(row, loaded, began, stopwatch, say)
+        write_trace(draft / "trace.nc", trace, {"run_id": row.id})
         write_record(draft / "run.json", record)
-    say(f"{outcome.status}{f': {outcome.reason}' if outcome.reason else ''}")
+    say(f"{record.status}{f': {record.reason}' if record.reason else ''}")
+    return record
+
+
+def sample_loaded(
+    row: RunRow, loaded: LoadedTarget, began: float, stopwatch: Stopwatch, say: Say
+) -> tuple[RunRecord, Trace]:
+    """Run the sampler of `row` on a target in memory, whose arrays have the row's precision.
+
+    Args:
+        began: when the run's budget of seconds and its total began, as a value of time.monotonic().
+        stopwatch: takes the seconds of each phase.
+
+    Returns:
+        The record and the draws that a run folder holds.
+    """
+    ledger = GradientLedger(row.runs.budget.gradients, deadline=began + row.runs.budget.seconds)
+    with stopwatch.phase("load"):
+        beta = resolve_inverse_temperature(row.posterior.inverse_temperature, loaded.n)
+        posterior = local_posterior(loaded, beta, row.posterior.localization)
+    ledger.add("descent", 1)
+    with stopwatch.phase("descent"):
+        descent = descend(posterior, ledger)
+    outcome = _draw(row, posterior, descent, ledger, stopwatch, say)
+    stopwatch.seconds["total"] = time.monotonic() - began
+    return _record(row, posterior, beta, descent, outcome, ledger, stopwatch), outcome.trace
 
 
 def run_key(seed: int) -> PRNGKeyArray:
     """The run's key, the same in both precisions: JAX takes 32 bits of a seed at a time where x64 is off."""
-    return jax.random.fold_in(jax.random.key(np.uint32(seed & 0xFFFFFFFF)), np.uint32(seed >> 32))
+    low, high = np.uint32(seed & 0xFFFFFFFF), np.uint32(seed >> 32)
+    return jax.random.fold_in(jax.random.key(low, impl="threefry2x32"), high)
 
 
 def seen_precision() -> Precision:
@@ -89,15 +112,14 @@ def _loaded(target: Path, precision: Precision) -> tuple[str, LoadedTarget]:
     return folder.record.id, load_target(folder, precision)
 
 
-def _open(row: RunRow, target: Path) -> tuple[LocalPosterior, float]:
+def _open(row: RunRow, target: Path) -> LoadedTarget:
     identity, loaded = _loaded(target, row.precision)
     if identity != row.target_id:
         raise UserError(
             f"{target}: holds target {identity}, but run {row.id} is planned for {row.target_id}; "
             "give the folder of that target"
         )
-    beta = resolve_inverse_temperature(row.posterior.inverse_temperature, loaded.n)
-    return local_posterior(loaded, beta, row.posterior.localization), beta
+    return loaded
 
 
 def _draw(
