@@ -155,16 +155,16 @@ def test_runs_of_one_process_compile_once_and_do_not_touch_each_other(
 
     jax.monitoring.register_event_duration_secs_listener(listen)
     try:
-        run.sample(first, target, tmp_path / "first", lambda line: None)
+        run.sample(first, target, tmp_path / "first", lambda *_: None)
         assert compiled
         compiled.clear()
-        run.sample(second, target, tmp_path / "second", lambda line: None)
+        run.sample(second, target, tmp_path / "second", lambda *_: None)
         assert compiled == []
     finally:
         jax.monitoring.unregister_event_duration_listener(listen)
     jax.clear_caches()
     run._loaded.cache_clear()
-    run.sample(second, target, tmp_path / "alone", lambda line: None)
+    run.sample(second, target, tmp_path / "alone", lambda *_: None)
     same_result(RunFolder(tmp_path / "second"), RunFolder(tmp_path / "alone"))
 
 
