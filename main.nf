@@ -1,5 +1,5 @@
 // One experiment file in; estimates of the local learning coefficient, pictures and a report out.
-// PLAN -> BUILD_TARGET (each target) -> SAMPLE_FLOAT64 | SAMPLE_FLOAT32 (each pack of runs) -> ANALYZE (each pack) -> REPORT
+// PLAN -> BUILD_TARGET (each training) -> SAMPLE_FLOAT64 | SAMPLE_FLOAT32 (each pack of runs) -> ANALYZE (each pack) -> REPORT
 // Channels carry ids, rows of the plan, alone or in packs, and paths. A row's names are in no cache entry before ANALYZE
 // (lib/Row.groovy).
 
@@ -24,34 +24,35 @@ workflow ESTIMATE {
     main:
     PLAN(experiment, changes, environments.analyze)
     def plan = PLAN.out.plan
-    def targets = plan.flatMap { folder -> Row.read(folder.resolve('targets.jsonl')) }
+    def trainings = plan.flatMap { folder -> Pack.read(folder.resolve('targets.jsonl')) }
     def packs = plan.flatMap { folder -> Pack.read(folder.resolve('runs.jsonl')) }
 
-    // [target id, row, files of the user]
-    def to_build = targets.combine(plan).map { row, folder ->
-        [row.id, row, row.codeFiles.collect { name -> folder.resolve("code/${row.id}/${name}") }]
+    // [pack id, pack, files of the user]
+    def to_build = trainings.combine(plan).map { pack, folder ->
+        [pack.id, pack, pack.codeFiles.collect { name -> folder.resolve("code/${name}") }]
     }
     BUILD_TARGET(to_build, environments.build)
+    def targets = BUILD_TARGET.out.targets.flatMap { _id, folders -> folders.collect { folder -> [folder.name, folder] } }
 
-    // [pack id, pack, target folder]
+    // [pack id, pack, names of the target's files, its files]
     def to_sample = packs
         .map { pack -> [pack.targetId, pack] }
-        .combine(BUILD_TARGET.out.target, by: 0)
-        .map { _target_id, pack, target -> [pack.id, pack.sized(target), target] }
-    SAMPLE_FLOAT64(to_sample.filter { _id, pack, _target -> pack.precision == 'float64' }, environments.sample)
-    SAMPLE_FLOAT32(to_sample.filter { _id, pack, _target -> pack.precision == 'float32' }, environments.sample)
+        .combine(targets, by: 0)
+        .map { _target_id, pack, target -> [pack.id, pack.sized(target), Parts.names(target), Parts.files(target)] }
+    SAMPLE_FLOAT64(to_sample.filter { _id, pack, _names, _files -> pack.precision == 'float64' }, environments.sample)
+    SAMPLE_FLOAT32(to_sample.filter { _id, pack, _names, _files -> pack.precision == 'float32' }, environments.sample)
 
-    // [pack id, pack, target folder, a folder each run that left one]
+    // [pack id, pack, names of the target's files, its files, a folder each run that left one]
     def to_analyze = to_sample
         .join(SAMPLE_FLOAT64.out.runs.mix(SAMPLE_FLOAT32.out.runs))
-        .filter { _id, _pack, _target, folders -> folders }
-        .map { id, pack, target, folders -> [id, pack.named().of(folders), target, folders] }
+        .filter { _id, _pack, _names, _files, folders -> folders }
+        .map { id, pack, names, files, folders -> [id, pack.named().of(folders), names, files, folders] }
     ANALYZE(to_analyze, plan.map { folder -> RunRecords.sources(folder, 'analyze') }, diagnostics, environments.analyze)
 
     def failures = BUILD_TARGET.out.failure.mix(SAMPLE_FLOAT64.out.failure, SAMPLE_FLOAT32.out.failure, ANALYZE.out.failure)
     REPORT(
         plan.map { folder -> folder.listFiles().findAll { file -> file.isFile() }.sort() },
-        sortedPaths(BUILD_TARGET.out.target),
+        sortedPaths(targets),
         sortedPaths(ANALYZE.out.analyses),
         failures.flatten().toSortedList { a, b -> a.name <=> b.name },
         plan.map { folder -> RunRecords.sources(folder, 'report') },
@@ -73,7 +74,8 @@ workflow {
         if (!workflow.stubRun && !workflow.containerEngine && !workflow.session.config.conda?.enabled) {
             StageEnvironments.require(environments, launchDir.resolve(params.env_dir))
         }
-        RunRecords.write(file("${params.outdir}/pipeline_info"), projectDir, params, workflow.manifest.version, environments)
+        RunRecords.write(
+            file("${params.outdir}/pipeline_info"), projectDir, workflow.workDir, params, workflow.manifest.version, environments)
         Row.register()
         Pack.register()
         ESTIMATE(launchDir.resolve(params.experiment).toString(), params.set.toString(), params.diagnostics, environments)

@@ -19,13 +19,14 @@ class Planned:
     folder: Path
     run_id: str
     precision: str
+    target: Path
 
     def sample_command(self, out: Path) -> list[str]:
-        return command("sample", rows=self.folder / "run.json", target=self.folder / "target", out=out)
+        return command("sample", rows=self.folder / "run.json", target=self.target, out=out)
 
     def analyze_command(self, runs: Path, out: Path) -> list[str]:
-        rows, target, stages = self.folder / "run.json", self.folder / "target", self.folder / "plan" / "stages.json"
-        return command("analyze", rows=rows, runs=runs, target=target, out=out, stages=stages)
+        rows, stages = self.folder / "run.json", self.folder / "plan" / "stages.json"
+        return command("analyze", rows=rows, runs=runs, target=self.target, out=out, stages=stages)
 
     def lane(self, cpus: int) -> dict[str, str]:
         """The environment that the run's lane sets: its precision, and threads for so many CPUs."""
@@ -56,10 +57,11 @@ def prepare(experiment: str, folder: Path) -> Planned:
     file, plan = folder / "experiment.yml", folder / "plan"
     file.write_text(experiment, encoding="utf-8")
     run(command("plan", file, out=plan), environment())
+    rows = {}
     for name in ("target", "run"):
         first = (plan / f"{name}s.jsonl").read_text(encoding="utf-8").splitlines()[0]
         (folder / f"{name}.json").write_text(first, encoding="utf-8")
-    row = folder / "target.json"
-    run(command("build-target", row=row, out=folder / "target"), environment(JAX_ENABLE_X64="0", JAX_PLATFORMS="cpu"))
-    first = json.loads((folder / "run.json").read_text(encoding="utf-8"))
-    return Planned(folder, first["id"], first["precision"])
+        rows[name] = json.loads(first)
+    row, lane = folder / "target.json", environment(JAX_ENABLE_X64="0", JAX_PLATFORMS="cpu")
+    run(command("build-target", rows=row, out=folder / "targets"), lane)
+    return Planned(folder, rows["run"]["id"], rows["run"]["precision"], folder / "targets" / rows["target"]["id"])

@@ -9,7 +9,10 @@ import nextflow.util.CacheFunnel
 import nextflow.util.CacheHelper
 import nextflow.util.KryoHelper
 
-/** Runs of one target and precision that share a process. A cache entry sees of it what it sees of its rows. */
+/**
+ * Rows that share a process: targets of one training, or runs of one target and precision. A cache entry sees of it what
+ * it sees of its rows.
+ */
 @CompileStatic
 class Pack implements CacheFunnel {
 
@@ -20,7 +23,7 @@ class Pack implements CacheFunnel {
 
     static void register() { KryoHelper.register(Pack, ByIds) }
 
-    /** The packs of the plan's runs. */
+    /** The packs of the rows in a file of the plan. */
     static List<Pack> read(Path file) {
         Row.read(file).groupBy { Row row -> row.fields.pack }.values().collect { List<Row> rows -> new Pack(rows) }
     }
@@ -31,8 +34,13 @@ class Pack implements CacheFunnel {
 
     String getPrecision() { rows[0].precision }
 
-    /** For a person: the first run, and how many more. */
+    /** For a person: the first row's folder, and how many more. */
     String getLabel() { rows.size() > 1 ? "${rows[0].folder} and ${rows.size() - 1} more" : rows[0].folder }
+
+    /** The files of python targets, by path relative to the plan's `code` folder. */
+    List<String> getCodeFiles() {
+        rows.collectMany { Row row -> row.codeFiles.collect { String name -> "${row.id}/${name}".toString() } }
+    }
 
     Pack named() { new Pack(rows*.named()) }
 
@@ -44,7 +52,7 @@ class Pack implements CacheFunnel {
         new Pack(rows.findAll { Row row -> row.id in ids })
     }
 
-    /** Where `<anything>/<run id>/<file>` goes in the results: `<the run's folder>/<file>`. */
+    /** Where `<anything>/<row's id>` or a file below it goes in the results: the row's folder, or the file below that. */
     String place(String file) {
         final parts = file.tokenize('/')
         final row = rows.find { Row row -> row.id == parts[1] }

@@ -25,13 +25,15 @@ class Resources {
         new MemoryUnit((bytes * attempt) as long)
     }
 
-    /** Training ends when its steps are taken. */
-    static Duration time(Row row, int attempt) { duration(training(row), attempt) }
-
-    /** The runs of a pack follow each other: it needs what its largest run needs. */
+    /** The rows of a pack follow each other: it needs what its largest needs. */
     static int cpus(Pack pack) { pack.rows.collect { Row row -> cpus(row) }.max() }
 
     static MemoryUnit memory(Pack pack, int attempt) { pack.rows.collect { Row row -> memory(row, attempt) }.max() }
+
+    /** The targets of a pack come from one training, which ends when the steps of the longest are taken. */
+    static Duration buildTime(Pack pack, int attempt) {
+        duration((pack.rows.collect { Row row -> training(row) }.max() as double) + 10d * (pack.rows.size() - 1), attempt)
+    }
 
     /** A run ends by itself when its seconds are used up, but for warm-up's last block and writing. */
     static Duration time(Pack pack, int attempt) {

@@ -7,13 +7,14 @@ import nextflow.BuildInfo
 /** What the pipeline notes about itself: parameters, versions, and the sources that a stage's results come from. */
 class RunRecords {
 
-    /** Beside Nextflow's own records: the parameters, and the versions of everything that runs. */
-    static void write(Path folder, Path project, Map params, String version, Map<String, String> environments) {
+    /** Beside Nextflow's own records: the parameters, where the tasks work, and the versions of everything that runs. */
+    static void write(Path folder, Path project, Path work, Map params, String version, Map<String, String> environments) {
         final packages = environments.collectEntries { stage, id ->
             [(id): project.resolve("envs/${stage}.txt").readLines().findAll { line -> line.contains('==') }]
         }
         Files.createDirectories(folder)
         folder.resolve('params.json').text = json(params)
+        folder.resolve('folders.json').text = json([work: work.toUriString()])
         folder.resolve('versions.json').text = json(
             [pipeline: version, nextflow: BuildInfo.version, java: System.getProperty('java.version'), packages: packages])
     }

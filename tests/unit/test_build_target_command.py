@@ -22,6 +22,7 @@ from lambda_hat_cli.targets.build import build_target
 from lambda_hat_cli.targets.load import load_target
 
 ROOT = Path(__file__).resolve().parents[2]
+ID = "0123456789abcdef"
 PYTHON = {"kind": "python", "file": "mine/model.py", "arguments": {"d": 3}}
 REDUCED_RANK = {
     "model": {"kind": "deep_linear", "widths": [3, 2, 3]},
@@ -45,8 +46,9 @@ def target(d):
 
 
 def row(spec: dict[str, Any], **changes: Any) -> dict[str, Any]:
-    fields = {"id": "0123456789abcdef", "name": "mine", "folder": "mine-01234567", "spec": spec, "seed": 2**62 + 3}
-    return {**fields, "files": {}, "d": None, "n": None, "code": stage_code("build_target"), **changes}
+    fields = {"id": ID, "name": "mine", "entry": "mine", "folder": "mine-01234567", "spec": spec, "seed": 2**62 + 3}
+    rest = {"files": {}, "d": None, "n": None, "code": stage_code("build_target"), "pack": "0" * 16}
+    return {**fields, **rest, **changes}
 
 
 def user_row(code: Path, source: str, **model: Any) -> dict[str, Any]:
@@ -67,10 +69,10 @@ def build_in_process(fields: dict[str, Any], out: Path, code: Path | None) -> Ta
 
 
 def command(folder: Path, fields: dict[str, Any], *options: str, x64: str = "0") -> subprocess.CompletedProcess[str]:
-    (folder / "row.json").write_text(json.dumps(fields))
+    (folder / "rows.jsonl").write_text(json.dumps(fields) + "\n")
     environment = {**os.environ, "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}", "JAX_ENABLE_X64": x64}
     return subprocess.run(
-        [ROOT / "bin/build-target", "--row", folder / "row.json", *options],
+        [ROOT / "bin/build-target", "--rows", folder / "rows.jsonl", *options],
         cwd=folder, env=environment, capture_output=True, text=True, check=False,
     )  # fmt: skip
 
@@ -83,7 +85,7 @@ def test_both_precisions_build_the_same_artefacts(tmp_path: Path) -> None:
     for x64 in ("0", "1"):
         done = command(tmp_path, row(REDUCED_RANK), "--out", f"t{x64}", x64=x64)
         assert (done.returncode, done.stderr) == (0, "")
-        folders.append(TargetFolder(tmp_path / f"t{x64}"))
+        folders.append(TargetFolder(tmp_path / f"t{x64}" / ID))
     narrow, wide = (folder.record for folder in folders)
     assert narrow.checksums == wide.checksums
     assert (narrow.n, narrow.d, narrow.truth.coefficient) == (
@@ -98,10 +100,10 @@ def test_both_precisions_build_the_same_artefacts(tmp_path: Path) -> None:
 
 
 def test_bad_input_leaves_one_message_and_nothing_else(tmp_path: Path) -> None:
-    (tmp_path / "there").mkdir()
+    (tmp_path / "there" / ID).mkdir(parents=True)
     for fields, options, message in [
-        (row(REDUCED_RANK), ["--out", "there"], "there: exists already"),
-        ({**row(REDUCED_RANK), "seed": "x"}, ["--out", "t"], "row.json: seed"),
+        (row(REDUCED_RANK), ["--out", "there"], f"there/{ID}: exists already"),
+        ({**row(REDUCED_RANK), "seed": "x"}, ["--out", "t"], "rows.jsonl: line 1: seed"),
         (row(REDUCED_RANK, code={}), ["--out", "t"], "start the pipeline again"),
         (row({"model": PYTHON}), ["--out", "t"], "give their folder with --code"),
     ]:
@@ -110,18 +112,17 @@ def test_bad_input_leaves_one_message_and_nothing_else(tmp_path: Path) -> None:
         assert done.stderr.startswith("build-target: ")
         assert message in done.stderr
         assert len(done.stderr.splitlines()) == 1
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["row.json", "there"]
-    assert not list((tmp_path / "there").iterdir())
+    assert sorted(path.name for path in tmp_path.rglob("*") if path.name != "t") == [ID, "rows.jsonl", "there"]
 
 
 def test_a_failing_user_file_becomes_a_note(tmp_path: Path) -> None:
-    fields = user_row(tmp_path / "code", "def target(d):\n    return 1 / 0\n")
-    done = command(tmp_path, fields, "--out", "t", "--code", "code", "--failure", "note.json")
+    fields = user_row(tmp_path / "code" / ID, "def target(d):\n    return 1 / 0\n")
+    done = command(tmp_path, fields, "--out", "t", "--code", "code", "--failures", "notes")
     assert done.returncode == 0
-    note = read_record(tmp_path / "note.json", FailureNote)
-    assert (note.stage, note.id) == ("build_target", "0123456789abcdef")
+    note = read_record(tmp_path / f"notes/build_target-{ID}.json", FailureNote)
+    assert (note.stage, note.id) == ("build_target", ID)
     assert "mine/model.py, line 2: target() failed: ZeroDivisionError: division by zero" in note.message
-    assert not (tmp_path / "t").exists()
+    assert not list((tmp_path / "t").glob("*"))
 
 
 # Users' own files -------------------------------------------------------------------------------

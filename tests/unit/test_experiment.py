@@ -333,7 +333,7 @@ def documented_rows() -> list[str]:
         for member in get_args(get_args(union)[0]):
             kind = get_args(member.model_fields["kind"].annotation)[0]
             found += [f"| {kind} {row}" for row in _rows_of(member) if not row.startswith("| `kind`")]
-    for section in (schema.PosteriorGrid, schema.Training, schema.RunsSection):
+    for section in (schema.PosteriorGrid, schema.TrainingSection, schema.RunsSection):
         found += _rows_of(section)
     found += [f"| `{key}` |" for model in (schema.Experiment, schema.TargetSpec) for key in model.model_fields]
     found += [f"| `match.{key}` |" for key in schema.Match.model_fields]
@@ -366,6 +366,60 @@ def _written(value: Any) -> str:
 def test_the_page_has_every_key_and_default() -> None:
     page = (ROOT / "docs/experiment-file.md").read_text()
     assert [row for row in documented_rows() if row not in page] == []
+
+
+TRAINED = """
+name: t
+targets:
+  - {name: net, model: {kind: mlp, widths: [2, 3, 1]}, train: {checkpoints: %s}}
+  - {name: other, model: {kind: quadratic, curvatures: [1]}}
+samplers: [{kind: hmc}]
+overrides:
+  - {match: {target: net}, set: {posterior.localization: 100}}
+  - {match: {target: net-step-100}, set: {runs.chains: 4}}
+"""
+
+
+@pytest.mark.parametrize(
+    ("checkpoints", "steps"),
+    [("[100, 0, 7]", [0, 7, 100]), ("{first: 1, last: 100, count: 5}", [1, 3, 10, 32, 100]), ("{last: 100}", None)],
+)
+def test_every_checkpoint_is_a_target_of_one_pack(tmp_path: Path, checkpoints: str, steps: list[int] | None) -> None:
+    found = rows(tmp_path, TRAINED % checkpoints)
+    *net, other = found.targets
+    trained = [row.spec.train.steps for row in net if row.spec.train is not None]
+    if steps is not None:
+        assert trained == steps
+    assert trained[-1] == 100
+    assert [row.name for row in net] == [f"net-step-{step}" for step in trained]
+    assert {row.entry for row in net} == {"net"}
+    assert len({row.pack for row in net}) == 1
+    assert other.pack != net[0].pack
+    assert [run.posterior.localization for run in found.runs] == [100.0] * len(net) + [1.0]
+    assert [run.runs.chains for run in found.runs] == [8] * (len(net) - 1) + [4, 8]
+
+
+def test_a_checkpoint_has_the_id_of_training_that_ends_there(tmp_path: Path) -> None:
+    many, one = (rows(tmp_path, TRAINED % text).targets[-2] for text in ("[0, 5, 100]", "[100]"))
+    alone = rows(tmp_path, (TRAINED % "[100]").replace("checkpoints: [100]", "steps: 100").split("overrides")[0])
+    assert many.id == one.id == alone.targets[0].id
+    assert alone.targets[0].name == "net"
+
+
+@pytest.mark.parametrize(
+    ("training", "message"),
+    [
+        ("steps: 5, checkpoints: [1]", "train: `steps` and `checkpoints` exclude each other"),
+        ("checkpoints: [1, 5, 1]", "train: checkpoints [1, 5, 1] name a number of steps twice"),
+        ("checkpoints: {first: 9, last: 9}", "first: 9 must be below last: 9"),
+        ("checkpoints: [-1]", "checkpoints[0]: -1"),
+        ("checkpoints: []", "checkpoints"),
+    ],
+)
+def test_checkpoints_that_make_no_sense(tmp_path: Path, training: str, message: str) -> None:
+    with pytest.raises(UserError) as told:
+        rows(tmp_path, (TRAINED % "[1]").replace("checkpoints: [1]", training))
+    assert message in str(told.value)
 
 
 def test_the_page_s_example_is_valid(tmp_path: Path) -> None:

@@ -32,6 +32,7 @@ from lambda_hat_cli.experiment.schema import (
     SamplerEntry,
     SamplerSettings,
     TargetEntry,
+    TargetSection,
     TargetSpec,
 )
 from lambda_hat_cli.figures import combined
@@ -70,7 +71,16 @@ def target_row(name: str, shown: str) -> TargetRow:
     spec = TargetSpec.model_validate(SPECS[name])
     identity = f"{list(SPECS).index(name):016x}"
     return TargetRow(
-        id=identity, name=shown, folder=f"{name}-{identity[:8]}", spec=spec, seed=1, d=PARAMETERS[name], n=1000, code={}
+        id=identity,
+        name=shown,
+        entry=shown,
+        folder=f"{name}-{identity[:8]}",
+        spec=spec,
+        seed=1,
+        d=PARAMETERS[name],
+        n=1000,
+        code={},
+        pack="0" * 16,
     )
 
 
@@ -110,9 +120,7 @@ def target_record(row: TargetRow, key: str) -> TargetRecord:
         d=PARAMETERS[key],
         loss_at_w_star=0.4987654321 if trained else 0.0,
         gradient_norm=3.2e-4 if trained else 0.0,
-        training=TrainingRecord(steps=5000, seconds=3.21, recorded_steps=(0, 5000), losses=(51.2, 0.49))
-        if trained
-        else None,
+        training=TrainingRecord(steps=5000, recorded_steps=(0, 5000), losses=(51.2, 0.49)) if trained else None,
         truth=TRUTHS[key],
         versions={"jax": "0.10.2", "optax": "0.2.8"},
         seconds=4.2,
@@ -260,7 +268,9 @@ class Case:
         (plan / "runs.jsonl").write_text("".join(row.model_dump_json() + "\n" for row in self.runs))
         experiment = Experiment(
             name="mixed",
-            targets=tuple(TargetEntry(name=key, spec=TargetSpec.model_validate(spec)) for key, spec in SPECS.items()),
+            targets=tuple(
+                TargetEntry(name=key, spec=TargetSection.model_validate(spec)) for key, spec in SPECS.items()
+            ),
             samplers=(SamplerEntry(name="hmc", settings=HmcSettings(kind="hmc")),),
         )
         record = PlanRecord(source="mixed.yml", set="runs.tolerance=0.02", experiment=experiment)
@@ -517,7 +527,9 @@ def test_several_temperatures_are_read_together(tmp_path: Path) -> None:
         )
         write_analysis(tmp_path / f"{number}", record)
         runs.append(PlannedRun(row, target_folder, AnalysisFolder(tmp_path / f"{number}"), None))
-    experiment = Experiment(name="t", targets=(TargetEntry(name="quadratic", spec=target.spec),))
+    experiment = Experiment(
+        name="t", targets=(TargetEntry(name="quadratic", spec=TargetSection.model_validate(SPECS["quadratic"])),)
+    )
     collection = Collection(
         PlanRecord(source="t.yml", set="", experiment=experiment), (target_folder,), tuple(runs), ()
     )

@@ -40,7 +40,18 @@ def target(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A built quadratic of two parameters."""
     folder = tmp_path_factory.mktemp("targets") / "quad"
     spec = TargetSpec.model_validate({"model": {"kind": "quadratic", "curvatures": (1.0, 10.0)}})
-    row = TargetRow(id="a" * 16, name="quad", folder="quad-aaaaaaaa", spec=spec, seed=1, d=2, n=1000, code={})
+    row = TargetRow(
+        id="a" * 16,
+        name="quad",
+        entry="quad",
+        folder="quad-aaaaaaaa",
+        spec=spec,
+        seed=1,
+        d=2,
+        n=1000,
+        code={},
+        pack="0" * 16,
+    )
     build_target(row, folder, None)
     return folder
 

@@ -18,7 +18,7 @@ from lambda_hat_cli.artifacts.target import TargetFolder
 from lambda_hat_cli.errors import UserError
 from lambda_hat_cli.experiment.rows import TargetRow
 from lambda_hat_cli.experiment.schema import Inputs, MlpModel, Noise, Training
-from lambda_hat_cli.targets.build import build_target
+from lambda_hat_cli.targets.build import build_target, build_targets
 from lambda_hat_cli.targets.data import draw_inputs, draw_noise, manifold_map
 from lambda_hat_cli.targets.load import LoadedTarget, load_artifacts, load_target
 from lambda_hat_cli.targets.models import mlp
@@ -49,12 +49,14 @@ def target_row(spec: dict[str, Any], seed: int) -> TargetRow:
     fields = {
         "id": "0" * 16,
         "name": "t",
+        "entry": "t",
         "folder": "t-0",
         "spec": spec,
         "seed": seed,
         "d": None,
         "n": None,
         "code": {},
+        "pack": "0" * 16,
     }
     return TargetRow.model_validate_json(json.dumps(fields))
 
@@ -368,11 +370,51 @@ def test_training_record(build: Build) -> None:
     record = folder.record.training
     assert record is not None
     assert record.steps == 1000
-    assert record.recorded_steps == tuple(range(0, 1001, 10))
+    assert record.recorded_steps[:4] == (0, 1, 2, 3)
+    assert record.recorded_steps[-1] == 1000
+    assert np.ptp(np.diff(np.log(record.recorded_steps[-40:]))) < 0.1
     assert record.losses[0] == pytest.approx(start.record.loss_at_w_star, rel=1e-5)
     assert record.losses[-1] == pytest.approx(folder.record.loss_at_w_star, rel=1e-5)
     assert record.losses[-1] < 0.5 * record.losses[0]
-    assert record.seconds > 0
+
+
+def test_a_checkpoint_is_what_training_that_ends_there_gives(tmp_path: Path) -> None:
+    """Whatever the other checkpoints of the pass are, every file is the same; 24 is a step where the loss is told."""
+    spec = {"model": SMALL_MLP, "data": NOISELESS, "train": {"batch_size": 16}}
+    rows = [
+        target_row({**spec, "train": {**spec["train"], "steps": steps}}, 7).model_copy(update={"id": f"{steps:016d}"})
+        for steps in (50, 0, 24)
+    ]
+    build_targets(rows, tmp_path / "together", None, lambda _, work: work())
+    for row in rows:
+        build_target(row, tmp_path / row.id, None)
+        files = [path.relative_to(tmp_path / row.id) for path in (tmp_path / row.id).rglob("*")]
+        assert len(files) == 4
+        for name in files:
+            alone, together = (folder / row.id / name for folder in (tmp_path, tmp_path / "together"))
+            assert alone.read_bytes() == together.read_bytes(), name
+
+
+def test_a_training_that_diverges_keeps_the_checkpoints_before(tmp_path: Path) -> None:
+    training = {"optimizer": "sgd", "learning_rate": 50.0, "batch_size": "full"}
+    rows = [
+        target_row({"model": SMALL_MLP, "data": NOISELESS, "train": {**training, "steps": steps}}, 7).model_copy(
+            update={"id": f"{steps:016d}"}
+        )
+        for steps in (0, 1000, 2000)
+    ]
+    told = []
+
+    def attempt(row: TargetRow, work: Callable[[], None]) -> None:
+        try:
+            work()
+        except UserError as error:
+            told.append((row.id, str(error)))
+
+    build_targets(rows, tmp_path, None, attempt)
+    assert [path.name for path in tmp_path.iterdir()] == [rows[0].id]
+    assert [row for row, _ in told] == [rows[1].id, rows[2].id]
+    assert all("training diverged" in message for _, message in told)
 
 
 def test_a_full_batch_sgd_step_is_a_gradient_step(build: Build) -> None:
@@ -392,15 +434,11 @@ def test_every_epoch_visits_every_row_once() -> None:
     rows = 12
     data = {"row": jnp.arange(rows, dtype=np.int32)}
     settings = Training(optimizer="sgd", learning_rate=1.0, steps=6, batch_size=4)
-    trained, _ = train(jnp.zeros(rows, np.float32), data, lambda w, data: w[data["row"]], settings, keyed(6))
-    np.testing.assert_allclose(trained, -2 / 4, rtol=1e-6)  # two epochs, each a step of 1/4 per row
-    once, _ = train(
-        jnp.zeros(rows, np.float32),
-        data,
-        lambda w, data: w[data["row"]],
-        settings.model_copy(update={"steps": 1}),
-        keyed(6),
+    ((trained, _),) = train(
+        jnp.zeros(rows, np.float32), data, lambda w, data: w[data["row"]], settings, keyed(6), [settings.steps]
     )
+    np.testing.assert_allclose(trained, -2 / 4, rtol=1e-6)  # two epochs, each a step of 1/4 per row
+    ((once, _),) = train(jnp.zeros(rows, np.float32), data, lambda w, data: w[data["row"]], settings, keyed(6), [1])
     assert np.count_nonzero(once) == 4
 
 

@@ -144,8 +144,9 @@ def write(file: Path, rows: list[dict[str, str]]) -> None:
 
 @pytest.mark.parametrize("spec", [QUADRATIC, NET], ids=["quadratic", "net"])
 def test_devinterps_program_reads_the_loss_that_the_samplers_use(spec: Mapping[str, Any], tmp_path: Path) -> None:
-    fields = {"id": "0" * 16, "name": "t", "folder": "t", "spec": spec, "seed": 3, "d": None, "n": None, "code": {}}
-    build_target(TargetRow.model_validate_json(json.dumps(fields)), tmp_path / "t", None)
+    fields = {"id": "0" * 16, "name": "t", "entry": "t", "folder": "t", "spec": spec, "seed": 3}
+    rest = {"d": None, "n": None, "code": {}, "pack": "0" * 16}
+    build_target(TargetRow.model_validate_json(json.dumps(fields | rest)), tmp_path / "t", None)
     read, loaded = read_target(tmp_path / "t"), load_target(TargetFolder(tmp_path / "t"), jnp.float64)
     rng = np.random.default_rng(0)
     weights = [weight + rng.standard_normal(weight.shape).astype(np.float32) for weight in read.weights]

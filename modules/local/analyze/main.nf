@@ -6,7 +6,7 @@ process ANALYZE {
     time { Resources.analysisTime(pack, task.attempt) }
 
     input:
-    tuple val(id), val(pack), path(target, stageAs: 'target'), path(runs, stageAs: 'runs/*')
+    tuple val(id), val(pack), val(target_files), path(parts, stageAs: 'parts/?/*'), path(runs, stageAs: 'runs/*')
     val stages // the digests of the sources that this stage uses, as JSON
     val diagnostics // none, light or full
     val env_id
@@ -27,6 +27,7 @@ process ANALYZE {
     cat > stages.json <<'JSON'
     ${stages}
     JSON
+    ${Parts.together(target_files, 'target')}
     analyze --rows rows.jsonl --runs runs --target target --out analyses --stages stages.json \\
         --diagnostics ${diagnostics} --failures failures
     if [ -d analyses ]; then ln -s analyses published; fi

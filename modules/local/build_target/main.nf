@@ -1,43 +1,39 @@
-// One target row becomes a target folder: data, w* and what is known about them.
+// Rows of targets become target folders: data, w* and what is known about them. The checkpoints of a training are a pack.
 
 process BUILD_TARGET {
-    tag { row.fields.name }
+    tag { pack.label }
     label 'env_build'
-    cpus { Resources.cpus(row) }
-    memory { Resources.memory(row, task.attempt) }
-    time { Resources.time(row, task.attempt) }
+    cpus { Resources.cpus(pack) }
+    memory { Resources.memory(pack, task.attempt) }
+    time { Resources.buildTime(pack, task.attempt) }
 
     input:
-    tuple val(id), val(row), path(code, stageAs: 'code-?/*') // code: a python target's own files
+    tuple val(id), val(pack), path(code, stageAs: 'parts/?/*') // code: the files of python targets, as pack.codeFiles
     val env_id
 
     output:
-    tuple val(id), path('target'), emit: target, optional: true
-    path 'failure-*.json', emit: failure, optional: true
+    tuple val(id), path('targets/*', arity: '0..*'), emit: targets // a folder for each that did not fail, named by its id
+    path 'failures/*', emit: failure, optional: true
 
     script:
-    def quoted = { text -> "'" + text.replace("'", "'\\''") + "'" }
-    // Staged one by one, so that what they say enters the cache entry, then put where they were.
-    def placed = row.codeFiles.withIndex(1).collect { name, index ->
-        def file = new File(name)
-        "mkdir -p ${quoted("code/${file.parent ?: ''}".toString())} && cp ${quoted("code-${index}/${file.name}".toString())} ${quoted("code/${name}".toString())}"
-    }
     """
     unset "\${!JAX_@}" "\${!XLA_@}" "\${!PJRT_@}" "\${!MPL@}" "\${!MATPLOTLIB@}" "\${!PYTHON@}"
     export JAX_ENABLE_X64=0 JAX_DEFAULT_PRNG_IMPL=threefry2x32 JAX_PLATFORMS=${task.ext.platform ?: 'cpu'}
     export NPROC=${task.cpus} OMP_NUM_THREADS=${task.cpus} OPENBLAS_NUM_THREADS=${task.cpus} MKL_NUM_THREADS=${task.cpus}
     export MPLBACKEND=Agg MPLCONFIGDIR="\$PWD/.matplotlib"
-    cat > row.json <<'JSON'
-    ${row.json}
+    cat > rows.jsonl <<'JSON'
+    ${pack.rows*.json.join('\n    ')}
     JSON
-    ${placed.join('\n    ')}
-    build-target --row row.json ${placed ? '--code code' : ''} --out target --failure failure-${id}.json
+    ${Parts.together(pack.codeFiles, 'code')}
+    build-target --rows rows.jsonl ${pack.codeFiles ? '--code code' : ''} --out targets --failures failures
     """
 
     stub:
     """
-    mkdir target
-    echo '{"id": "${id}", "n": 100, "d": 2}' > target/target.json
-    touch target/data.npz target/params.eqx target/static.eqx
+    for target in ${pack.rows*.id.join(' ')}; do
+        mkdir -p targets/\$target
+        echo '{"id": "'\$target'", "n": 100, "d": 2}' > targets/\$target/target.json
+        touch targets/\$target/data.npz targets/\$target/params.eqx targets/\$target/static.eqx
+    done
     """
 }

@@ -25,7 +25,7 @@ process PLAN {
     """
     mkdir plan
     cat > plan/targets.jsonl <<'JSON'
-    {"id": "00000000000000aa", "name": "stub", "folder": "stub-00000000", "spec": {"train": {"steps": 600000, "batch_size": "full"}}, "seed": 1, "files": {}, "d": 2, "n": 100, "code": {}}
+    {"id": "00000000000000aa", "name": "stub", "entry": "stub", "folder": "stub-00000000", "spec": {"train": {"steps": 600000, "batch_size": "full"}}, "seed": 1, "files": {}, "d": 2, "n": 100, "code": {}, "pack": "44444444444444ff"}
     JSON
     cat > plan/runs.jsonl <<'JSON'
     {"id": "00000000000000bb", "folder": "stub-hmc-00000000", "target": "stub", "target_id": "00000000000000aa", "sampler": "hmc", "precision": "float64", "d": 2, "n": 100, "code": {}, "pack": "22222222222222dd"}

@@ -9,7 +9,7 @@ process SAMPLE {
     time { Resources.time(pack, task.attempt) }
 
     input:
-    tuple val(id), val(pack), path(target, stageAs: 'target')
+    tuple val(id), val(pack), val(target_files), path(parts, stageAs: 'parts/?/*')
     val env_id
 
     output:
@@ -25,7 +25,8 @@ process SAMPLE {
     cat > rows.jsonl <<'JSON'
     ${pack.rows*.json.join('\n    ')}
     JSON
-    sample --rows rows.jsonl --target target --out runs --failures failures
+    ${Parts.together(target_files, 'target')}
+    sample --rows rows.jsonl --target target --out runs --failures failures --progress progress.jsonl
     if [ -d runs ]; then ln -s runs published; fi
     """
 

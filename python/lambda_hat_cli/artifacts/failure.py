@@ -12,10 +12,10 @@ class FailureNote(ArtifactRecord):
 
     Attributes:
         stage: the stage that stopped.
-        id: the target's or run's id; None where the row could not be read.
+        id: the target's or run's id.
         message: what a person reads, the same text that the command would print.
     """
 
     stage: Stage
-    id: str | None
+    id: str
     message: str

@@ -18,7 +18,7 @@ from lambda_hat_cli.errors import UserError
 from lambda_hat_cli.experiment.identity import digest
 from lambda_hat_cli.experiment.schema import TargetSpec
 
-TARGET_SCHEMA_VERSION = 1
+TARGET_SCHEMA_VERSION = 2
 
 
 class ArtifactRecord(BaseModel):
@@ -54,13 +54,15 @@ class TrainingRecord(ArtifactRecord):
     """How training went; losses are in nats per datum over all rows."""
 
     steps: int
-    seconds: float
     recorded_steps: tuple[int, ...]
     losses: tuple[float, ...]
 
 
 class TargetRecord(ArtifactRecord):
     """target.json, which also holds the digest of its own content: no other file could hold its checksum.
+
+    Nothing in it tells when or where the target was built: built again, it is the same file, and runs that used it stay
+    cached.
 
     Attributes:
         name: the user's name when the target was built; no result depends on it.
@@ -85,7 +87,6 @@ class TargetRecord(ArtifactRecord):
     training: TrainingRecord | None
     truth: Truth
     versions: dict[str, str]
-    seconds: float
     code: dict[str, str]
     checksums: dict[str, str]
 

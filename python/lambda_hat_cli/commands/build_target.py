@@ -1,41 +1,40 @@
-"""The build-target command: a target row becomes a target folder."""
+"""The build-target command: rows of targets become target folders."""
 
-import json
+from collections.abc import Callable
 from pathlib import Path
 
 import click
 
-from lambda_hat_cli.artifacts.store import read_record
-from lambda_hat_cli.commands.cli import PathArgument, check_code, noted, stage_command
+from lambda_hat_cli.commands.cli import (
+    PathArgument,
+    check_code,
+    failures_option,
+    noted,
+    read_rows,
+    rows_option,
+    stage_command,
+)
 from lambda_hat_cli.experiment.rows import TargetRow
-from lambda_hat_cli.targets.build import build_target
+from lambda_hat_cli.targets.build import build_targets
 from lambda_hat_cli.targets.threads import hold_compiler_threads
 
 
 @click.command()
-@click.option("--row", required=True, type=PathArgument, metavar="ROW.json", help="The plan's row of this target.")
-@click.option("--out", required=True, type=PathArgument, metavar="DIR", help="New folder for the target.")
-@click.option("--code", "files", type=PathArgument, metavar="DIR", help="The files of a python target.")
-@click.option(
-    "--failure", type=PathArgument, metavar="FILE", help="Where to note why it failed; then leave with status 0."
-)
+@rows_option
+@click.option("--out", required=True, type=PathArgument, metavar="DIR", help="Gets a folder a target, named by its id.")
+@click.option("--code", "files", type=PathArgument, metavar="DIR", help="Holds the files of python targets, by id.")
+@failures_option
 @stage_command("build_target")
-def main(row: Path, out: Path, files: Path | None, failure: Path | None) -> None:
-    """Make the data and w* of one target."""
-    with noted("build_target", _id_in(row), failure):
-        target = read_record(row, TargetRow)
-        check_code(target.code)
-        hold_compiler_threads()
-        build_target(target, out, files)
+def main(rows: Path, out: Path, files: Path | None, failures: Path | None) -> None:
+    """Make the data and w* of targets; those that differ in train.steps alone come from one training."""
+    hold_compiler_threads()
 
+    def attempt(target: TargetRow, work: Callable[[], None]) -> None:
+        with noted("build_target", target.id, failures):
+            check_code(target.code)
+            work()
 
-def _id_in(row: Path) -> str | None:
-    """The id in a row that may not be valid as a whole; None where there is none."""
-    try:
-        identity = json.loads(row.read_bytes())["id"]
-    except (OSError, ValueError, KeyError, TypeError):
-        return None
-    return identity if isinstance(identity, str) else None
+    build_targets(read_rows(rows, TargetRow), out, files, attempt)
 
 
 if __name__ == "__main__":

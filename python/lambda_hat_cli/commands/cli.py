@@ -8,15 +8,18 @@ import traceback
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import click
+from pydantic import BaseModel
 
 from lambda_hat_cli.artifacts.failure import FailureNote, Stage
 from lambda_hat_cli.artifacts.store import read_records, write_record
 from lambda_hat_cli.errors import UserError
 from lambda_hat_cli.experiment.rows import RunRow
 from lambda_hat_cli.provenance import verify_imported
+
+Row = TypeVar("Row", bound=BaseModel)
 
 PathArgument = click.Path(path_type=Path)
 """A path whose existence the command checks itself, so that the message is the project's own."""
@@ -25,13 +28,13 @@ OUT_OF_MEMORY = 137
 """The exit status of a process that the system killed for its memory; the pipeline tries again with more."""
 
 rows_option = click.option(
-    "--rows", required=True, type=PathArgument, metavar="FILE", help="Rows of the plan's runs.jsonl, one a line."
+    "--rows", required=True, type=PathArgument, metavar="FILE", help="Rows of the plan, one JSON object a line."
 )
 failures_option = click.option(
     "--failures",
     type=PathArgument,
     metavar="DIR",
-    help="Where to note the runs that fail; the command then does the others and leaves with status 0.",
+    help="Where to note the rows that fail; the command then does the others and leaves with status 0.",
 )
 
 
@@ -77,14 +80,15 @@ def message_of(error: Exception) -> str:
 
 
 @contextmanager
-def noted(stage: Stage, identity: str | None, file: Path | None) -> Iterator[None]:
-    """Within, an error becomes a FailureNote in `file` and a message on stderr; without a file it goes its way.
+def noted(stage: Stage, identity: str, failures: Path | None) -> Iterator[None]:
+    """Within, an error becomes the FailureNote `<stage>-<id>.json` in a folder and a message on stderr.
 
-    Want of memory goes its way in any case: noted, it would count as done and never be tried with more.
+    Without a folder it goes its way. So does want of memory in any case: noted, it would count as done and never be
+    tried with more.
 
     Args:
-        stage: what failed. identity: the id of the target or run that it failed for, where that is known.
-        file: the note; its folder is made.
+        stage: what failed. identity: the id of the target or run that it failed for.
+        failures: the folder for the note; it is made.
 
     Raises:
         UserError: when the note cannot be written.
@@ -92,34 +96,43 @@ def noted(stage: Stage, identity: str | None, file: Path | None) -> Iterator[Non
     try:
         yield
     except Exception as error:
-        if file is None or out_of_memory(error):
+        if failures is None or out_of_memory(error):
             raise
         message = message_of(error)
+        note = failures / f"{stage}-{identity}.json"
         try:
-            file.parent.mkdir(parents=True, exist_ok=True)
-            write_record(file, FailureNote(stage=stage, id=identity, message=message))
+            failures.mkdir(parents=True, exist_ok=True)
+            write_record(note, FailureNote(stage=stage, id=identity, message=message))
         except OSError as trouble:
-            raise UserError(f"{message} (nor can the note {file} be written: {trouble.strerror})") from error
+            raise UserError(f"{message} (nor can the note {note} be written: {trouble.strerror})") from error
         _tell(stage, message)
 
 
 def each_run(stage: Stage, rows: Path, failures: Path | None, work: Callable[[RunRow], None]) -> None:
-    """Do `work` for every row in the file, one after the other.
+    """Do `work` for every run in the file, one after the other.
 
     Args:
         rows: rows of the plan, one JSON object a line.
-        failures: a folder for the note `<stage>-<run id>.json` of each run that fails, so that the others go on; None
-            stops at the first one.
+        failures: a folder for the notes of those that fail, so that the others go on; None stops at the first one.
 
     Raises:
         UserError: when the rows cannot be read or hold none, or a note cannot be written.
     """
-    runs = read_records(rows, RunRow)
-    if not runs:
-        raise UserError(f"{rows}: holds no row; give lines of the plan's runs.jsonl")
-    for run in runs:
-        with noted(stage, run.id, None if failures is None else failures / f"{stage}-{run.id}.json"):
+    for run in read_rows(rows, RunRow):
+        with noted(stage, run.id, failures):
             work(run)
+
+
+def read_rows(path: Path, model: type[Row]) -> list[Row]:
+    """The rows in a file of JSON lines.
+
+    Raises:
+        UserError: when they cannot be read or there is none.
+    """
+    rows = read_records(path, model)
+    if not rows:
+        raise UserError(f"{path}: holds no row; give lines of the plan's rows")
+    return rows
 
 
 def read_stages(path: Path, stage: str) -> dict[str, str]:

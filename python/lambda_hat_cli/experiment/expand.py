@@ -1,14 +1,14 @@
 """An experiment's targets × posteriors × samplers × replicates as rows, with overrides applied."""
 
 import itertools
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from pydantic import BaseModel, ValidationError
 
 from lambda_hat_cli.experiment.identity import derive_seed, pack_id, run_id, target_id
-from lambda_hat_cli.experiment.packs import packed
+from lambda_hat_cli.experiment.packs import packed_runs, packed_targets
 from lambda_hat_cli.experiment.problems import Problem, hint_and_allowed, join_path, problems_of, refuse
 from lambda_hat_cli.experiment.rows import RunRow, TargetRow
 from lambda_hat_cli.experiment.schema import (
@@ -65,24 +65,28 @@ def expand(
     Raises:
         UserError: when an override fits nothing or sets what cannot be set, or two rows have the same content.
     """
-    targets = [
-        _target_row(entry, experiment.seed, files.get(entry.name, {}), build_code) for entry in experiment.targets
-    ]
-    lines = _same_content([(row.id, f'targets "{row.name}"') for row in targets])
+    targets = packed_targets(
+        [
+            row
+            for entry in experiment.targets
+            for row in _target_rows(entry, experiment.seed, files.get(entry.name, {}), build_code)
+        ]
+    )
+    lines = _same_content([(row.id, f'targets "{row.name}"') for row in targets]) + _same_names(targets)
     lines += [
         line
         for position, override in enumerate(experiment.overrides)
-        for line in _misfits(position, override, experiment)
+        for line in _misfits(position, override, targets, experiment.samplers)
     ]
     if lines:
         raise refuse(where, lines)
     runs: list[RunRow] = []
     sizes: list[int] = []
     labels: list[tuple[str, str]] = []
-    for entry, target in zip(experiment.targets, targets, strict=True):
+    for target in targets:
         for sampler in experiment.samplers:
             try:
-                plan = plan_run(experiment, entry, sampler)
+                plan = plan_run(experiment, target, sampler)
             except OverrideError as problems:
                 lines += problems.lines
                 continue
@@ -92,8 +96,9 @@ def expand(
                 labels.append((row.id, _label(row)))
     lines += _same_content(labels)
     if lines:
-        raise refuse(where, lines)
-    return Rows(tuple(targets), packed(runs, sizes))
+        # The checkpoints of a training are told the same.
+        raise refuse(where, list(dict.fromkeys(lines)))
+    return Rows(targets, packed_runs(runs, sizes))
 
 
 class OverrideError(Exception):
@@ -104,7 +109,7 @@ class OverrideError(Exception):
         self.lines = lines
 
 
-def plan_run(experiment: Experiment, target: TargetEntry, sampler: SamplerEntry) -> RunPlan:
+def plan_run(experiment: Experiment, target: TargetRow, sampler: SamplerEntry) -> RunPlan:
     """What `sampler` does on `target`: the file's settings with the matching overrides applied in order, later wins.
 
     Raises:
@@ -150,20 +155,27 @@ def parameter_count(model: Model) -> int | None:
     return len(model.curvatures if model.kind == "quadratic" else model.exponents)
 
 
-def _target_row(entry: TargetEntry, seed: int, files: Mapping[str, str], code: Mapping[str, str]) -> TargetRow:
+def _target_rows(
+    entry: TargetEntry, seed: int, files: Mapping[str, str], code: Mapping[str, str]
+) -> Iterable[TargetRow]:
     row_seed = derive_seed(seed, "targets")
-    identity = target_id(entry.spec, row_seed, files)
-    return TargetRow(
-        id=identity,
-        name=entry.name,
-        folder=f"{entry.name}-{identity[:8]}",
-        spec=entry.spec,
-        seed=row_seed,
-        files=dict(files),
-        d=parameter_count(entry.spec.model),
-        n=entry.spec.data.n if entry.spec.data is not None else None,
-        code=dict(code),
-    )
+    for spec in entry.spec.each():
+        identity = target_id(spec, row_seed, files)
+        several = entry.spec.train is not None and entry.spec.train.checkpoints is not None
+        name = f"{entry.name}-step-{spec.train.steps}" if several and spec.train is not None else entry.name
+        yield TargetRow(
+            id=identity,
+            name=name,
+            entry=entry.name,
+            folder=f"{name}-{identity[:8]}",
+            spec=spec,
+            seed=row_seed,
+            files=dict(files),
+            d=parameter_count(spec.model),
+            n=spec.data.n if spec.data is not None else None,
+            code=dict(code),
+            pack=pack_id([identity]),
+        )
 
 
 def _run_rows(
@@ -214,21 +226,36 @@ def _same_content(labelled: Iterable[tuple[str, str]]) -> list[str]:
     return lines
 
 
-def _fits(override: Override, target: TargetEntry, sampler: SamplerEntry) -> bool:
+def _same_names(targets: Sequence[TargetRow]) -> list[str]:
+    """Where a checkpoint's name is that of another target. Entries of one name are refused before."""
+    entry_of: dict[str, str] = {}
+    lines = []
+    for target in targets:
+        other = entry_of.setdefault(target.name, target.entry)
+        if other != target.entry:
+            lines.append(
+                f'targets "{other}" and "{target.entry}" both have a target "{target.name}"; rename one of them'
+            )
+    return lines
+
+
+def _fits(override: Override, target: TargetRow, sampler: SamplerEntry) -> bool:
     match = override.match
     return (
-        match.target in (None, target.name)
+        match.target in (None, target.entry, target.name)
         and match.target_kind in (None, target.spec.model.kind)
         and match.sampler in (None, sampler.name)
     )
 
 
-def _misfits(position: int, override: Override, experiment: Experiment) -> list[str]:
+def _misfits(
+    position: int, override: Override, targets: Sequence[TargetRow], samplers: Sequence[SamplerEntry]
+) -> list[str]:
     """Why an override matches nothing, if it does not."""
     names: dict[str, list[str]] = {
-        "target": [entry.name for entry in experiment.targets],
-        "target_kind": list(dict.fromkeys(str(entry.spec.model.kind) for entry in experiment.targets)),
-        "sampler": [entry.name for entry in experiment.samplers],
+        "target": list(dict.fromkeys(name for target in targets for name in (target.entry, target.name))),
+        "target_kind": list(dict.fromkeys(str(target.spec.model.kind) for target in targets)),
+        "sampler": [sampler.name for sampler in samplers],
     }
     wanted = {key: value for key, value in override.match.model_dump().items() if value is not None}
     lines = [
@@ -236,7 +263,7 @@ def _misfits(position: int, override: Override, experiment: Experiment) -> list[
         for key, value in wanted.items()
         if value not in names[key]
     ]
-    if not lines and not any(_fits(override, t, s) for t in experiment.targets for s in experiment.samplers):
+    if not lines and not any(_fits(override, t, s) for t in targets for s in samplers):
         lines.append(
             f'overrides[{position}] match: target "{override.match.target}" is not of kind '
             f'"{override.match.target_kind}", so nothing matches; leave one of them out'
@@ -273,7 +300,7 @@ def _cannot_set(path: tuple[str, ...], sampler: SamplerEntry) -> str | None:
 def _override_line(
     problem: Problem,
     origin: Mapping[tuple[str | int, ...], tuple[int, str]],
-    target: TargetEntry,
+    target: TargetRow,
     sampler: SamplerEntry,
 ) -> str:
     """A validation problem told in terms of the override that brought it."""
@@ -286,4 +313,4 @@ def _override_line(
     positions = sorted({position for position, _ in origin.values()})
     which = " and ".join(f"overrides[{position}]" for position in positions)
     place = f"{join_path(path)}: " if path else ""
-    return f'{which} on target "{target.name}", sampler "{sampler.name}": {place}{problem.text}'
+    return f'{which} on target "{target.entry}", sampler "{sampler.name}": {place}{problem.text}'

@@ -1,13 +1,34 @@
-"""Which runs share a process: start-up and compilation are paid once a pack instead of once a run."""
+"""Which rows share a process: targets of one training, and runs, so that start-up and compilation are paid once."""
 
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 
-from lambda_hat_cli.experiment.identity import pack_id
-from lambda_hat_cli.experiment.rows import RunRow
+from lambda_hat_cli.experiment.identity import canonical_json, pack_id
+from lambda_hat_cli.experiment.rows import RunRow, TargetRow
 
 
-def packed(rows: Sequence[RunRow], sizes: Sequence[int]) -> tuple[RunRow, ...]:
+def training_passes(rows: Sequence[TargetRow]) -> tuple[tuple[TargetRow, ...], ...]:
+    """The rows that differ in `train.steps` alone together, by steps: one training makes them; each other row alone."""
+    passes: dict[str, list[TargetRow]] = defaultdict(list)
+    for row in rows:
+        spec = row.spec.model_dump(mode="json", exclude={"train": {"steps"}})
+        shared = canonical_json([spec, row.seed, dict(row.files)])
+        passes[row.id if row.spec.train is None else shared].append(row)
+    return tuple(tuple(sorted(together, key=steps_of)) for together in passes.values())
+
+
+def steps_of(row: TargetRow) -> int:
+    """Steps of its training, 0 where w* is not trained."""
+    return row.spec.train.steps if row.spec.train is not None else 0
+
+
+def packed_targets(rows: Sequence[TargetRow]) -> tuple[TargetRow, ...]:
+    """The same rows, each with the id of its pack."""
+    pack_of = {row.id: pack_id(each.id for each in together) for together in training_passes(rows) for row in together}
+    return tuple(row.model_copy(update={"pack": pack_of[row.id]}) for row in rows)
+
+
+def packed_runs(rows: Sequence[RunRow], sizes: Sequence[int]) -> tuple[RunRow, ...]:
     """The same rows, each with the id of its pack.
 
     The runs of a pack have the target, the precision, the number of chains and the size in common, so that none gets

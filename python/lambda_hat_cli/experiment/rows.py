@@ -17,7 +17,8 @@ class TargetRow(Strict):
 
     Attributes:
         id: 16 hexadecimal digits, a digest of the spec, the seed and a user's files.
-        name: the user's name for it; in no identity.
+        name: the user's name for it, with the steps where it is one of several checkpoints; in no identity.
+        entry: the name in the experiment file, which the checkpoints of a training share; in no identity.
         folder: `<name>-<first 8 digits of id>`, the folder's name under results/targets.
         spec: what to build.
         seed: 63-bit integer derived from the experiment's seed.
@@ -25,10 +26,13 @@ class TargetRow(Strict):
         d: number of parameters where the plan can know it.
         n: number of data points where the plan can know it.
         code: sha256 by module of the sources that the stage imports.
+        pack: the id of the pack, 16 hexadecimal digits: the targets that have it share a process, because one training
+            makes them. No result depends on it.
     """
 
     id: str
     name: str
+    entry: str
     folder: str
     spec: TargetSpec
     seed: int
@@ -36,6 +40,7 @@ class TargetRow(Strict):
     d: Count | None
     n: Count | None
     code: dict[str, str]
+    pack: str
 
 
 class RunRow(Strict):

@@ -286,6 +286,54 @@ class Training(Strict):
     batch_size: Count | Literal["full"] = 256
 
 
+class LogSpaced(Strict):
+    """`count` numbers of steps from `first` to `last`, evenly spaced in their logarithms; repeats are dropped."""
+
+    first: Count = 1
+    last: Count
+    count: Annotated[int, Field(ge=2, le=10_000)] = 12
+
+    @model_validator(mode="after")
+    def _ordered(self) -> Self:
+        if self.first >= self.last:
+            raise ValueError(f"first: {self.first} must be below last: {self.last}")
+        return self
+
+
+Steps = Annotated[int, Field(ge=0)]
+
+
+class TrainingSection(Training):
+    """As Training; `checkpoints` in place of `steps` gives a target for each number of steps, all of one training."""
+
+    checkpoints: Annotated[tuple[Steps, ...], Field(min_length=1, strict=False)] | LogSpaced | None = None
+
+    @model_validator(mode="after")
+    def _steps_or_checkpoints(self) -> Self:
+        if self.checkpoints is None:
+            return self
+        if "steps" in self.model_fields_set:
+            raise ValueError("`steps` and `checkpoints` exclude each other: give the last checkpoint in place of steps")
+        if isinstance(self.checkpoints, tuple) and len(set(self.checkpoints)) < len(self.checkpoints):
+            raise ValueError(f"checkpoints {list(self.checkpoints)} name a number of steps twice: name each once")
+        return self
+
+    def each(self) -> tuple[Training, ...]:
+        """The trainings that end at the checkpoints, in ascending order; itself where it has none."""
+        settings = self.model_dump(exclude={"checkpoints", "steps"})
+        return tuple(Training.model_validate({**settings, "steps": steps}) for steps in self._numbers_of_steps())
+
+    def _numbers_of_steps(self) -> list[int]:
+        match self.checkpoints:
+            case None:
+                return [self.steps]
+            case LogSpaced(first=first, last=last, count=count):
+                ratio = (last / first) ** (1.0 / (count - 1))
+                return sorted({round(first * ratio**position) for position in range(count)})
+            case steps:
+                return sorted(steps)
+
+
 WEIGHTS_FORMATS = {".safetensors": "safetensors", ".npz": "npz", ".eqx": "eqx"}
 PICKLES = (".pt", ".pth", ".bin", ".ckpt", ".pkl", ".pickle", ".joblib")
 
@@ -655,11 +703,23 @@ class RunsSection(RunSettings):
 # The file ---------------------------------------------------------------------------------------
 
 
+class TargetSection(TargetSpec):
+    """As TargetSpec; with `train.checkpoints` it stands for a target at each of them."""
+
+    train: TrainingSection | None = None
+
+    def each(self) -> tuple[TargetSpec, ...]:
+        """The targets that it stands for, by steps of training."""
+        trainings = (None,) if self.train is None else self.train.each()
+        fields = {name: getattr(self, name) for name in TargetSpec.model_fields}
+        return tuple(TargetSpec(**{**fields, "train": training}) for training in trainings)
+
+
 class TargetEntry(Strict):
-    """One named target of the file."""
+    """One named target of the file, or one for each checkpoint of its training."""
 
     name: Name
-    spec: TargetSpec
+    spec: TargetSection
 
 
 class SamplerEntry(Strict):

@@ -1,9 +1,10 @@
 """From a target row to its folder: data, w*, and a record of what they are."""
 
+import functools
 import math
 import platform
 import shutil
-import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ import numpy as np
 from lambda_hat_cli.artifacts.store import file_digest, new_folder, write_record
 from lambda_hat_cli.artifacts.target import TargetRecord, TrainingRecord
 from lambda_hat_cli.errors import UserError
+from lambda_hat_cli.experiment.packs import steps_of, training_passes
 from lambda_hat_cli.experiment.rows import TargetRow
 from lambda_hat_cli.experiment.schema import (
     DeepLinearModel,
@@ -42,7 +44,59 @@ CUSTOM: Likelihood = "custom"
 PACKAGES = ("equinox", "jax", "jaxlib", "numpy", "optax", "scikit-learn")
 
 
-def build_target(row: TargetRow, out: Path, code: Path | None) -> None:
+class TrainingPass:
+    """One training for the targets that differ in `train.steps` alone, made as far as they are asked for."""
+
+    def __init__(self, rows: Sequence[TargetRow]):
+        """Nothing is computed yet; `rows` have ascending steps."""
+        self._rows = rows
+        self._trouble: UserError | None = None
+
+    @functools.cached_property
+    def data(self) -> dict[str, np.ndarray]:
+        """What it trains on, as it is stored."""
+        return make_data(self._rows[0].spec, self._rows[0].seed)
+
+    @functools.cached_property
+    def _states(self) -> Iterator[tuple[BuiltIn, TrainingRecord]]:
+        return _trained(self._rows[0].spec, self._rows[0].seed, self.data, [steps_of(row) for row in self._rows])
+
+    def after(self, steps: int) -> tuple[BuiltIn, TrainingRecord]:
+        """The model after the steps of one of the rows, and how it got there; to be asked in ascending order.
+
+        Raises:
+            UserError: when training diverged, now or before.
+        """
+        if self._trouble is not None:
+            raise self._trouble
+        try:
+            return next(state for state in self._states if state[1].steps == steps)
+        except UserError as trouble:
+            self._trouble = trouble
+            raise
+
+
+def build_targets(
+    rows: Sequence[TargetRow],
+    out: Path,
+    code: Path | None,
+    attempt: Callable[[TargetRow, Callable[[], None]], None],
+) -> None:
+    """Build every target as the folder `out/<id>`; those that differ in `train.steps` alone share one training.
+
+    Args:
+        rows: what to build. out: the folder to put them in.
+        code: holds the files of each python model as `code/<id>`; None where there is no such model.
+        attempt: calls the work of one target; it decides whether one that fails stops the others.
+    """
+    for together in training_passes(rows):
+        training = TrainingPass(together)
+        for row in together:
+            files = None if code is None else code / row.id
+            attempt(row, functools.partial(build_target, row, out / row.id, files, training))
+
+
+def build_target(row: TargetRow, out: Path, code: Path | None, training: TrainingPass | None = None) -> None:
     """Build the target of `row` as the folder `out`, whole or not at all.
 
     Everything is computed in float32, also in a process that has float64; only L_n(w*) and its gradient, taken from the
@@ -52,23 +106,28 @@ def build_target(row: TargetRow, out: Path, code: Path | None) -> None:
         row: what to build.
         out: the folder to make; it must not exist.
         code: the folder with a python model's files; None for built-in kinds.
+        training: the pass that this target is a checkpoint of; None trains for it alone, where it is trained.
 
     Raises:
         UserError: when `out` exists, a user's code fails or training diverges.
     """
-    began = time.perf_counter()
     with new_folder(out) as folder:
+        record = None
         if isinstance(row.spec.model, PythonModel):
             copy_code(row, code, folder / CODE)
             model, data = user_arrays(folder / CODE, row.spec.model)
-            training, likelihood, scale = None, CUSTOM, None
+            likelihood, scale = CUSTOM, None
         else:
-            data = make_data(row.spec, row.seed)
-            model, training = make_model(row.spec, row.seed, data)
+            if row.spec.train is None:
+                data = make_data(row.spec, row.seed)
+                model = constructed_minimum(row.spec, row.seed, data)
+            else:
+                training = training or TrainingPass([row])
+                data, (model, record) = training.data, training.after(row.spec.train.steps)
             _, likelihood, scale = built_in_loss(row.spec)
         write_arrays(folder, model, data)
         target = load_artifacts(folder, row.spec, data, jax.dtypes.canonicalize_dtype(np.float64))
-        write_record(folder / "target.json", describe(row, folder, target, likelihood, scale, training, began))
+        write_record(folder / "target.json", describe(row, folder, target, likelihood, scale, record))
 
 
 def user_arrays(code: Path, spec: PythonModel) -> tuple[Any, dict[str, np.ndarray]]:
@@ -87,10 +146,12 @@ def user_arrays(code: Path, spec: PythonModel) -> tuple[Any, dict[str, np.ndarra
     return user.model, data
 
 
-def make_model(spec: TargetSpec, seed: int, data: dict[str, np.ndarray]) -> tuple[BuiltIn, TrainingRecord | None]:
-    """The built-in model at w*, and how it was trained if it was."""
+def _trained(
+    spec: TargetSpec, seed: int, data: Mapping[str, np.ndarray], checkpoints: Sequence[int]
+) -> Iterator[tuple[BuiltIn, TrainingRecord]]:
+    """The built-in model after each of so many steps of `spec.train`, and how it got there."""
     if spec.train is None:
-        return constructed_minimum(spec, seed, data), None
+        raise TypeError("these targets are not trained")
     section = spec.model.model_dump(mode="json")
     key = stream(seed, "initialisation", section)
     match spec.model:
@@ -102,8 +163,9 @@ def make_model(spec: TargetSpec, seed: int, data: dict[str, np.ndarray]) -> tupl
         case _:
             raise TypeError(f"a {spec.model.kind} model is not trained")
     arrays = {name: jnp.asarray(array) for name, array in data.items()}
-    order = stream(seed, "training", spec.train.model_dump(mode="json"))
-    return train(start, arrays, built_in_loss(spec)[0], spec.train, order)
+    # Without the number of steps: a checkpoint is what a training that ends there gives.
+    order = stream(seed, "training", spec.train.model_dump(mode="json", exclude={"steps"}))
+    return train(start, arrays, built_in_loss(spec)[0], spec.train, order, checkpoints)
 
 
 def constructed_minimum(spec: TargetSpec, seed: int, data: dict[str, np.ndarray]) -> BuiltIn:
@@ -166,7 +228,6 @@ def describe(
     likelihood: Likelihood,
     scale: float | None,
     training: TrainingRecord | None,
-    began: float,
 ) -> TargetRecord:
     """target.json for the files in `folder`, which `target` was loaded from.
 
@@ -192,7 +253,6 @@ def describe(
         training=training,
         truth=truth_for(row.spec),
         versions={"python": platform.python_version(), **{package: version(package) for package in PACKAGES}},
-        seconds=time.perf_counter() - began,
         code=row.code,
         checksums={
             str(file.relative_to(folder)): file_digest(file) for file in sorted(folder.rglob("*")) if file.is_file()

@@ -1,7 +1,6 @@
 """w* by training: Adam, SGD or AdamW on mini-batches, with the loss over all rows recorded along the way."""
 
-import time
-from itertools import pairwise
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 import equinox as eqx
@@ -17,7 +16,7 @@ from lambda_hat_cli.experiment.schema import Training
 from lambda_hat_cli.targets.losses import Data, Loss
 from lambda_hat_cli.targets.skeleton import is_parameter
 
-RECORDS = 100
+RECORDS_A_DECADE = 24
 
 OPTIMIZERS = {"adam": optax.adam, "sgd": optax.sgd, "adamw": optax.adamw}
 
@@ -31,20 +30,24 @@ class Progress(NamedTuple):
 
 
 def train(
-    model: PyTree, data: Data, loss: Loss, settings: Training, key: PRNGKeyArray
-) -> tuple[PyTree, TrainingRecord]:
-    """Minimise the mean loss over the rows from `model` onwards.
+    model: PyTree, data: Data, loss: Loss, settings: Training, key: PRNGKeyArray, checkpoints: Sequence[int]
+) -> Iterator[tuple[PyTree, TrainingRecord]]:
+    """Minimise the mean loss over the rows from `model` onwards, pausing at each of `checkpoints`.
 
     Each epoch visits the rows in a fresh random order and drops what does not fill a batch; a batch of more rows than
-    there are is the full data.
+    there are is the full data. What a checkpoint holds does not depend on the others.
 
-    Returns:
-        The trained model, and the loss over all rows at about 100 evenly spaced steps, the first and last included.
+    Args:
+        settings: how; its `steps` is not read.
+        checkpoints: numbers of steps, ascending.
+
+    Yields:
+        At each checkpoint the model, and the loss over all rows at evenly spaced logarithms of the steps so far, the
+        first and last included.
 
     Raises:
         UserError: when the loss stops being a finite number.
     """
-    began = time.perf_counter()
     rows = len(next(iter(data.values())))
     batch = rows if settings.batch_size == "full" else min(settings.batch_size, rows)
     parameters, rest = eqx.partition(model, is_parameter)
@@ -71,20 +74,24 @@ def train(
 
     full_loss = jax.jit(mean_loss)
     progress = Progress(parameters, jax.jit(optimizer.init)(parameters), jnp.arange(rows, dtype=np.int32))
-    recorded = sorted({int(step) for step in np.linspace(0, settings.steps, RECORDS + 1).round()})
-    losses = [float(full_loss(parameters, data))]
-    for start, stop in pairwise(recorded):
-        progress = advance(progress, data, key, np.int32(start), np.int32(stop))
-        losses.append(float(full_loss(progress.parameters, data)))
-        if not np.isfinite(losses[-1]):
-            raise UserError(
-                f"training diverged: the loss is {losses[-1]} after step {stop}; "
-                f"give a smaller train.learning_rate than {settings.learning_rate:g}"
-            )
-    record = TrainingRecord(
-        steps=settings.steps,
-        seconds=time.perf_counter() - began,
-        recorded_steps=tuple(recorded),
-        losses=tuple(losses),
-    )
-    return eqx.combine(progress.parameters, rest), record
+    done, losses = 0, {0: float(full_loss(parameters, data))}
+    for checkpoint in checkpoints:
+        told = sorted({0, *_grid(checkpoint), checkpoint})
+        for stop in (step for step in told if step > done):
+            progress = advance(progress, data, key, np.int32(done), np.int32(stop))
+            done, losses[stop] = stop, float(full_loss(progress.parameters, data))
+            if not np.isfinite(losses[stop]):
+                raise UserError(
+                    f"training diverged: the loss is {losses[stop]} after step {stop}; "
+                    f"give a smaller train.learning_rate than {settings.learning_rate:g}"
+                )
+        record = TrainingRecord(
+            steps=checkpoint, recorded_steps=tuple(told), losses=tuple(losses[step] for step in told)
+        )
+        yield eqx.combine(progress.parameters, rest), record
+
+
+def _grid(steps: int) -> list[int]:
+    """The positive steps below `steps` at which the loss is recorded, whatever the checkpoints are."""
+    decades = np.arange(0, np.log10(max(steps, 1)), 1 / RECORDS_A_DECADE)
+    return [int(step) for step in np.round(10.0**decades) if step < steps]
