@@ -1,17 +1,16 @@
 """The table of estimates as plain text, for the end of a run on a terminal."""
 
 import textwrap
-import unicodedata
 from collections import Counter
 from collections.abc import Iterable
 
 from lambda_hat_cli.report import numbers
 from lambda_hat_cli.report.collect import OUTCOMES, Collection, PlannedRun
 from lambda_hat_cli.report.groups import groups, run_label
+from lambda_hat_cli.report.plain import WIDTH, aligned, clipped, columns_of
 from lambda_hat_cli.report.replicates import Together, shown, together
 from lambda_hat_cli.report.results import ResultRow, result_row
 
-WIDTH = 120
 _HEADERS = ("", "λ̂ ± half width", "exact at t", "limit λ", "verdict", "minimum", "gradients", "seconds")
 _FIRST_COLUMN = 32
 _RIGHT = frozenset({6, 7})
@@ -37,11 +36,11 @@ def table(collection: Collection) -> str:
     ]
     rows = [cells for _, members, _ in blocks for cells in members]
     estimates = [(*cells, *rows[0][2:]) for _, _, replicates in blocks for cells, _ in replicates]
-    widths = [max(map(_width, column)) for column in zip(_HEADERS, *rows, *estimates, strict=True)]
-    lines = [_line(_HEADERS, widths), "─" * min(WIDTH, sum(widths) + 2 * (len(widths) - 1))]
+    widths = [max(map(columns_of, column)) for column in zip(_HEADERS, *rows, *estimates, strict=True)]
+    lines = [aligned(_HEADERS, widths, _RIGHT), "─" * min(WIDTH, sum(widths) + 2 * (len(widths) - 1))]
     for heading, members, replicates in blocks:
-        lines += [heading, *(_line(cells, widths) for cells in members)]
-        lines += [f"{_line(cells, widths[:2])}  {outcomes}" for cells, outcomes in replicates]
+        lines += [heading, *(aligned(cells, widths, _RIGHT) for cells in members)]
+        lines += [f"{aligned(cells, widths[:2], _RIGHT)}  {outcomes}" for cells, outcomes in replicates]
     lines += ["", summary(collection), *_explanations(collection)]
     return "\n".join(line.rstrip() for line in lines) + "\n"
 
@@ -59,12 +58,12 @@ def _heading(result: ResultRow) -> str:
         f"{symbol} = {numbers.significant(value)}"
         for symbol, value in (("n", result.n), ("d", result.d), ("β", result.beta), ("γ", result.gamma))
     )
-    return f"{_clipped(result.target, WIDTH - 60)} ({result.target_kind}; {settings})"
+    return f"{clipped(result.target, WIDTH - 60)} ({result.target_kind}; {settings})"
 
 
 def _cells(run: PlannedRun, result: ResultRow) -> tuple[str, ...]:
     return (
-        "  " + _clipped(run_label(run), _FIRST_COLUMN - 2),
+        "  " + clipped(run_label(run), _FIRST_COLUMN - 2),
         numbers.estimate(result.llc, result.llc_low, result.llc_high),
         numbers.with_error(result.finite_t_value, result.finite_t_se),
         numbers.significant(result.truth),
@@ -77,7 +76,7 @@ def _cells(run: PlannedRun, result: ResultRow) -> tuple[str, ...]:
 
 def _cells_together(replicates: Together) -> tuple[str, str]:
     estimate = numbers.estimate(replicates.llc, replicates.low, replicates.high)
-    return "  " + _clipped(replicates.label, _FIRST_COLUMN - 2), estimate
+    return "  " + clipped(replicates.label, _FIRST_COLUMN - 2), estimate
 
 
 def _minimum(result: ResultRow) -> str:
@@ -105,20 +104,3 @@ def _posterior(run: PlannedRun) -> str:
     temperature, localization = run.row.posterior.inverse_temperature, run.row.posterior.localization
     beta = temperature if isinstance(temperature, str) else numbers.significant(temperature)
     return f"β = {beta}, γ = {numbers.significant(localization)}"
-
-
-def _clipped(text: str, width: int) -> str:
-    return text if len(text) <= width else text[: width - 1] + "…"
-
-
-def _width(text: str) -> int:
-    """Columns on a terminal: combining marks, as in λ̂, take none."""
-    return sum(not unicodedata.combining(character) for character in text)
-
-
-def _line(cells: Iterable[str], widths: list[int]) -> str:
-    padded = []
-    for column, (cell, width) in enumerate(zip(cells, widths, strict=True)):
-        space = " " * (width - _width(cell))
-        padded.append(space + cell if column in _RIGHT else cell + space)
-    return "  ".join(padded)

@@ -1,0 +1,25 @@
+"""Columns of plain text on a terminal."""
+
+import unicodedata
+from collections.abc import Collection, Iterable, Sequence
+
+WIDTH = 120
+
+
+def clipped(text: str, width: int) -> str:
+    """The text, ended by … where it is longer than `width`."""
+    return text if len(text) <= width else text[: width - 1] + "…"
+
+
+def columns_of(text: str) -> int:
+    """Columns on a terminal: combining marks, as in λ̂, take none."""
+    return sum(not unicodedata.combining(character) for character in text)
+
+
+def aligned(cells: Iterable[str], widths: Sequence[int], right: Collection[int]) -> str:
+    """One line: the cells, each as wide as its column, those of the columns `right` flush right."""
+    padded = []
+    for column, (cell, width) in enumerate(zip(cells, widths, strict=True)):
+        space = " " * (width - columns_of(cell))
+        padded.append(space + cell if column in right else cell + space)
+    return "  ".join(padded)
