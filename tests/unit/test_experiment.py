@@ -409,7 +409,7 @@ def test_a_checkpoint_has_the_id_of_training_that_ends_there(tmp_path: Path) -> 
 @pytest.mark.parametrize(
     ("training", "message"),
     [
-        ("steps: 5, checkpoints: [1]", "train: `steps` and `checkpoints` exclude each other"),
+        ("steps: 5, checkpoints: [1]", "train: steps: 5 is not the last of the checkpoints, 1: leave steps out"),
         ("checkpoints: [1, 5, 1]", "train: checkpoints [1, 5, 1] name a number of steps twice"),
         ("checkpoints: {first: 9, last: 9}", "first: 9 must be below last: 9"),
         ("checkpoints: [-1]", "checkpoints[0]: -1"),

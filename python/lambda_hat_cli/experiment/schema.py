@@ -308,12 +308,26 @@ class TrainingSection(Training):
 
     checkpoints: Annotated[tuple[Steps, ...], Field(min_length=1, strict=False)] | LogSpaced | None = None
 
+    @model_validator(mode="before")
+    @classmethod
+    def _end(cls, raw: Any) -> Any:
+        """Training ends with the last checkpoint."""
+        if not isinstance(raw, dict) or "steps" in raw:
+            return raw
+        match raw.get("checkpoints"):
+            case [*steps] if steps and all(isinstance(step, int) for step in steps):
+                return {**raw, "steps": max(steps)}
+            case {"last": last}:
+                return {**raw, "steps": last}
+        return raw
+
     @model_validator(mode="after")
-    def _steps_or_checkpoints(self) -> Self:
+    def _checkpoints(self) -> Self:
         if self.checkpoints is None:
             return self
-        if "steps" in self.model_fields_set:
-            raise ValueError("`steps` and `checkpoints` exclude each other: give the last checkpoint in place of steps")
+        last = self._numbers_of_steps()[-1]
+        if self.steps != last:
+            raise ValueError(f"steps: {self.steps} is not the last of the checkpoints, {last}: leave steps out")
         if isinstance(self.checkpoints, tuple) and len(set(self.checkpoints)) < len(self.checkpoints):
             raise ValueError(f"checkpoints {list(self.checkpoints)} name a number of steps twice: name each once")
         return self
