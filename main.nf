@@ -27,9 +27,9 @@ workflow ESTIMATE {
     def trainings = plan.flatMap { folder -> Pack.read(folder.resolve('targets.jsonl')) }
     def packs = plan.flatMap { folder -> Pack.read(folder.resolve('runs.jsonl')) }
 
-    // [pack id, pack, files of the user]
+    // [pack id, pack, files of the user, each named by its sha256]
     def to_build = trainings.combine(plan).map { pack, folder ->
-        [pack.id, pack, pack.codeFiles.collect { name -> folder.resolve("code/${name}") }]
+        [pack.id, pack, pack.ownFiles.collect { digest -> folder.resolve("files/${digest}") }]
     }
     BUILD_TARGET(to_build, environments.build)
     def targets = BUILD_TARGET.out.targets.flatMap { _id, folders -> folders.collect { folder -> [folder.name, folder] } }

@@ -37,10 +37,8 @@ class Pack implements CacheFunnel {
     /** For a person: the first row's folder, and how many more. */
     String getLabel() { rows.size() > 1 ? "${rows[0].folder} and ${rows.size() - 1} more" : rows[0].folder }
 
-    /** The files of python targets, by path relative to the plan's `code` folder. */
-    List<String> getCodeFiles() {
-        rows.collectMany { Row row -> row.codeFiles.collect { String name -> "${row.id}/${name}".toString() } }
-    }
+    /** The user's files that its targets are made of, each once, as they are called in the plan's folder `files`. */
+    List<String> getOwnFiles() { rows.collectMany { Row row -> row.ownFiles }.toUnique().toSorted() }
 
     Pack named() { new Pack(rows*.named()) }
 

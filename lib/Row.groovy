@@ -56,8 +56,8 @@ class Row implements CacheFunnel {
 
     String getPrecision() { fields.precision as String }
 
-    /** A python target's own files, by path relative to its code folder. */
-    List<String> getCodeFiles() { ((fields.files ?: [:]) as Map<String, String>).keySet().sort() }
+    /** The sha256 of each of the user's files that a target is made of. */
+    List<String> getOwnFiles() { ((fields.files ?: [:]) as Map<String, String>).values() as List<String> }
 
     /** The same row for stages that write the user's names into their results. */
     Row named() { new Row(json, fields, true) }

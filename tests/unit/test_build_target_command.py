@@ -59,8 +59,12 @@ def user_row(code: Path, source: str, **model: Any) -> dict[str, Any]:
 
 
 def hashes(code: Path) -> dict[str, str]:
-    files = sorted(code.rglob("*.py"))
-    return {str(file.relative_to(code)): hashlib.sha256(file.read_bytes()).hexdigest() for file in files}
+    """What a row says of the files below `code`, which are copied as the plan does: named by what they hold."""
+    files = {str(file.relative_to(code)): file.read_bytes() for file in sorted(code.rglob("*.py"))}
+    found = {name: hashlib.sha256(content).hexdigest() for name, content in files.items()}
+    for name, content in files.items():
+        (code / found[name]).write_bytes(content)
+    return found
 
 
 def build_in_process(fields: dict[str, Any], out: Path, code: Path | None) -> TargetFolder:
@@ -105,7 +109,7 @@ def test_bad_input_leaves_one_message_and_nothing_else(tmp_path: Path) -> None:
         (row(REDUCED_RANK), ["--out", "there"], f"there/{ID}: exists already"),
         ({**row(REDUCED_RANK), "seed": "x"}, ["--out", "t"], "rows.jsonl: line 1: seed"),
         (row(REDUCED_RANK, code={}), ["--out", "t"], "start the pipeline again"),
-        (row({"model": PYTHON}), ["--out", "t"], "give their folder with --code"),
+        (row({"model": PYTHON}, files={"mine/model.py": "0"}), ["--out", "t"], "mine is made of mine/model.py; give with"),
     ]:
         done = command(tmp_path, fields, *options)
         assert done.returncode == 2, done.stderr
@@ -116,8 +120,8 @@ def test_bad_input_leaves_one_message_and_nothing_else(tmp_path: Path) -> None:
 
 
 def test_a_failing_user_file_becomes_a_note(tmp_path: Path) -> None:
-    fields = user_row(tmp_path / "code" / ID, "def target(d):\n    return 1 / 0\n")
-    done = command(tmp_path, fields, "--out", "t", "--code", "code", "--failures", "notes")
+    fields = user_row(tmp_path / "code", "def target(d):\n    return 1 / 0\n")
+    done = command(tmp_path, fields, "--out", "t", "--files", "code", "--failures", "notes")
     assert done.returncode == 0
     note = read_record(tmp_path / f"notes/build_target-{ID}.json", FailureNote)
     assert (note.stage, note.id) == ("build_target", ID)
@@ -216,10 +220,10 @@ def test_a_mistake_in_a_users_file_is_told(tmp_path: Path, mistake: str) -> None
 
 def test_files_other_than_the_planned_are_refused(good: tuple[dict[str, Any], Path], tmp_path: Path) -> None:
     fields, code = good
-    main = code / "mine/model.py"
+    main = code / fields["files"]["mine/model.py"]
     main.write_text(main.read_text() + "\n")
-    with pytest.raises(UserError, match=r"mine/model\.py: differs from the file that was planned"):
+    with pytest.raises(UserError, match=r"differs from mine/model\.py as it was planned"):
         build_in_process(fields, tmp_path / "t", code)
     main.unlink()
-    with pytest.raises(UserError, match=r"mine/model\.py: missing"):
+    with pytest.raises(UserError, match=r"missing, it is mine/model\.py of mine"):
         build_in_process(fields, tmp_path / "t", code)

@@ -82,7 +82,7 @@ def test_python_targets_are_copied_and_hashed(tmp_path: Path) -> None:
     row = TargetRow.model_validate_json((tmp_path / "one/targets.jsonl").read_text())
     names = ["code/mine.py", "code/near.py", "code/part/__init__.py", "code/part/deep.py"]
     assert list(row.files) == names
-    assert [(tmp_path / "one/code" / row.id / name).read_text() for name in names] == names
+    assert [(tmp_path / "one/files" / row.files[name]).read_text() for name in names] == names
     (tmp_path / "code/near.py").write_text("changed")
     assert plan(file, "--out", tmp_path / "two").returncode == 0
     assert TargetRow.model_validate_json((tmp_path / "two/targets.jsonl").read_text()).id != row.id

@@ -8,7 +8,7 @@ process BUILD_TARGET {
     time { Resources.buildTime(pack, task.attempt) }
 
     input:
-    tuple val(id), val(pack), path(code, stageAs: 'parts/?/*') // code: the files of python targets, as pack.codeFiles
+    tuple val(id), val(pack), path(files, stageAs: 'files/*') // files: pack.ownFiles, each named by its sha256
     val env_id
 
     output:
@@ -24,8 +24,7 @@ process BUILD_TARGET {
     cat > rows.jsonl <<'JSON'
     ${pack.rows*.json.join('\n    ')}
     JSON
-    ${Parts.together(pack.codeFiles, 'code')}
-    build-target --rows rows.jsonl ${pack.codeFiles ? '--code code' : ''} --out targets --failures failures
+    build-target --rows rows.jsonl ${pack.ownFiles ? '--files files' : ''} --out targets --failures failures
     """
 
     stub:

@@ -1,4 +1,4 @@
-"""The plan folder: rows as JSON lines, the experiment as it was understood, sources by stage, users' code by target."""
+"""The plan folder: rows as JSON lines, the experiment as it was understood, sources by stage, the user's files."""
 
 import json
 import shutil
@@ -17,7 +17,7 @@ def write_plan(
     record: PlanRecord,
     rows: Rows,
     stages: Mapping[str, Mapping[str, str]],
-    code: Mapping[str, Mapping[str, Path]],
+    files: Mapping[str, Mapping[str, Path]],
 ) -> None:
     """Write a new plan folder, whole or not at all.
 
@@ -26,7 +26,8 @@ def write_plan(
         record: what was asked for.
         rows: one row for every target and run.
         stages: sha256 by module, by stage, of the stages that have no rows.
-        code: a python target's files by path relative to the experiment file, by target name.
+        files: the files that targets are made of, by path relative to the experiment file, by target name. Each is
+            copied once, as `files/<sha256>`.
 
     Raises:
         UserError: when `path` exists or cannot be written.
@@ -37,10 +38,11 @@ def write_plan(
         write_text(draft / "stages.json", json.dumps(stages, indent=2, sort_keys=True) + "\n")
         write_record(draft / "experiment.json", record)
         for target in rows.targets:
-            for name, source in code.get(target.name, {}).items():
-                copy = draft / "code" / target.id / name
-                copy.parent.mkdir(parents=True, exist_ok=True)
-                shutil.copyfile(source, copy)
+            for name, source in files.get(target.entry, {}).items():
+                copy = draft / "files" / target.files[name]
+                copy.parent.mkdir(exist_ok=True)
+                if not copy.exists():
+                    shutil.copyfile(source, copy)
 
 
 def _lines(rows: Sequence[BaseModel]) -> str:

@@ -22,7 +22,7 @@ from lambda_hat_cli.targets.threads import hold_compiler_threads
 @click.command()
 @rows_option
 @click.option("--out", required=True, type=PathArgument, metavar="DIR", help="Gets a folder a target, named by its id.")
-@click.option("--code", "files", type=PathArgument, metavar="DIR", help="Holds the files of python targets, by id.")
+@click.option("--files", type=PathArgument, metavar="DIR", help="The user's files, as the plan's folder has them.")
 @failures_option
 @stage_command("build_target")
 def main(rows: Path, out: Path, files: Path | None, failures: Path | None) -> None:

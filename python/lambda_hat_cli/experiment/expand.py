@@ -58,7 +58,7 @@ def expand(
     Args:
         experiment: the validated file.
         where: the file's name, for messages.
-        files: sha256 by relative path of each python target's files, by target name.
+        files: sha256 by relative path of the user's files that each target is made of, by target name.
         build_code: the sources of the building stage, sha256 by module.
         sample_code: the sources of the sampling stage, sha256 by module.
 

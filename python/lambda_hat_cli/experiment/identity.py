@@ -35,7 +35,7 @@ def target_id(spec: TargetSpec, seed: int, files: Mapping[str, str]) -> str:
     Args:
         spec: what to build, defaults filled in.
         seed: the target row's seed.
-        files: sha256 by relative path of a python model's files.
+        files: sha256 by relative path of the user's files that it is made of.
     """
     return digest(
         {"schema_version": SCHEMA_VERSION, "spec": spec.model_dump(mode="json"), "seed": seed, "files": dict(files)}

@@ -22,7 +22,7 @@ class TargetRow(Strict):
         folder: `<name>-<first 8 digits of id>`, the folder's name under results/targets.
         spec: what to build.
         seed: 63-bit integer derived from the experiment's seed.
-        files: sha256 by relative path of a python model's files; empty for built-in kinds.
+        files: sha256 by relative path of the user's files that it is made of: code, data, weights.
         d: number of parameters where the plan can know it.
         n: number of data points where the plan can know it.
         code: sha256 by module of the sources that the stage imports.

@@ -6,7 +6,7 @@ import platform
 import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from importlib.metadata import version
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 import equinox as eqx
@@ -21,6 +21,7 @@ from lambda_hat_cli.experiment.packs import steps_of, training_passes
 from lambda_hat_cli.experiment.rows import TargetRow
 from lambda_hat_cli.experiment.schema import (
     DeepLinearModel,
+    FileData,
     MlpModel,
     NormalCrossingModel,
     PythonModel,
@@ -30,6 +31,7 @@ from lambda_hat_cli.experiment.schema import (
     TeacherData,
 )
 from lambda_hat_cli.targets.data import data_keys, make_data, teacher
+from lambda_hat_cli.targets.data_files import file_data
 from lambda_hat_cli.targets.load import CODE, LoadedTarget, load_artifacts
 from lambda_hat_cli.targets.losses import Likelihood, built_in_loss
 from lambda_hat_cli.targets.models import BuiltIn, blank, deep_linear, mlp, quadratic
@@ -47,15 +49,16 @@ PACKAGES = ("equinox", "jax", "jaxlib", "numpy", "optax", "scikit-learn")
 class TrainingPass:
     """One training for the targets that differ in `train.steps` alone, made as far as they are asked for."""
 
-    def __init__(self, rows: Sequence[TargetRow]):
-        """Nothing is computed yet; `rows` have ascending steps."""
+    def __init__(self, rows: Sequence[TargetRow], files: Path | None):
+        """Nothing is computed yet; `rows` have ascending steps, `files` is the folder of their own files."""
         self._rows = rows
+        self._files = files
         self._trouble: UserError | None = None
 
     @functools.cached_property
     def data(self) -> dict[str, np.ndarray]:
         """What it trains on, as it is stored."""
-        return make_data(self._rows[0].spec, self._rows[0].seed)
+        return data_of(self._rows[0], self._files)
 
     @functools.cached_property
     def _states(self) -> Iterator[tuple[BuiltIn, TrainingRecord]]:
@@ -79,24 +82,23 @@ class TrainingPass:
 def build_targets(
     rows: Sequence[TargetRow],
     out: Path,
-    code: Path | None,
+    files: Path | None,
     attempt: Callable[[TargetRow, Callable[[], None]], None],
 ) -> None:
     """Build every target as the folder `out/<id>`; those that differ in `train.steps` alone share one training.
 
     Args:
         rows: what to build. out: the folder to put them in.
-        code: holds the files of each python model as `code/<id>`; None where there is no such model.
+        files: holds the user's files that targets are made of, each named by its sha256; None where there are none.
         attempt: calls the work of one target; it decides whether one that fails stops the others.
     """
     for together in training_passes(rows):
-        training = TrainingPass(together)
+        training = TrainingPass(together, files)
         for row in together:
-            files = None if code is None else code / row.id
             attempt(row, functools.partial(build_target, row, out / row.id, files, training))
 
 
-def build_target(row: TargetRow, out: Path, code: Path | None, training: TrainingPass | None = None) -> None:
+def build_target(row: TargetRow, out: Path, files: Path | None, training: TrainingPass | None = None) -> None:
     """Build the target of `row` as the folder `out`, whole or not at all.
 
     Everything is computed in float32, also in a process that has float64; only L_n(w*) and its gradient, taken from the
@@ -105,24 +107,24 @@ def build_target(row: TargetRow, out: Path, code: Path | None, training: Trainin
     Args:
         row: what to build.
         out: the folder to make; it must not exist.
-        code: the folder with a python model's files; None for built-in kinds.
+        files: the folder of the user's files that it is made of, each named by its sha256; None where there are none.
         training: the pass that this target is a checkpoint of; None trains for it alone, where it is trained.
 
     Raises:
-        UserError: when `out` exists, a user's code fails or training diverges.
+        UserError: when `out` exists, a user's file cannot be used, their code fails or training diverges.
     """
     with new_folder(out) as folder:
         record = None
         if isinstance(row.spec.model, PythonModel):
-            copy_code(row, code, folder / CODE)
+            copy_code(row, files, folder / CODE)
             model, data = user_arrays(folder / CODE, row.spec.model)
             likelihood, scale = CUSTOM, None
         else:
             if row.spec.train is None:
-                data = make_data(row.spec, row.seed)
+                data = data_of(row, files)
                 model = constructed_minimum(row.spec, row.seed, data)
             else:
-                training = training or TrainingPass([row])
+                training = training or TrainingPass([row], files)
                 data, (model, record) = training.data, training.after(row.spec.train.steps)
             _, likelihood, scale = built_in_loss(row.spec)
         write_arrays(folder, model, data)
@@ -195,22 +197,40 @@ def constructed_minimum(spec: TargetSpec, seed: int, data: dict[str, np.ndarray]
     raise TypeError(f"a {spec.model.kind} model has no constructed minimum with these data")
 
 
-def copy_code(row: TargetRow, code: Path | None, to: Path) -> None:
-    """Copy a python model's files, which must be those that were planned.
+def data_of(row: TargetRow, files: Path | None) -> dict[str, np.ndarray]:
+    """The arrays of a built-in target."""
+    if isinstance(row.spec.data, FileData) and isinstance(row.spec.model, MlpModel | DeepLinearModel):
+        widths = row.spec.model.widths
+        return file_data(own_file(row, files, row.spec.data.path), row.spec.data, widths[0], widths[-1])
+    return make_data(row.spec, row.seed)
+
+
+def copy_code(row: TargetRow, files: Path | None, to: Path) -> None:
+    """Copy a python model's files to where they are beside each other, as they were."""
+    for name in row.files:
+        if name.endswith(".py"):
+            (to / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(own_file(row, files, name), to / name)
+
+
+def own_file(row: TargetRow, files: Path | None, name: str) -> Path:
+    """A user's file that a target is made of, which must be the one that was planned.
+
+    Args:
+        row: the target. files: the folder of users' files, each named by its sha256. name: as in the experiment.
 
     Raises:
-        UserError: when one is missing or differs from the plan.
+        UserError: when it is missing or differs from the plan.
     """
-    if code is None:
-        raise UserError(f"{row.name}: a python model needs its files; give their folder with --code")
-    for name, digest in row.files.items():
-        source = code / name
-        if not source.is_file():
-            raise UserError(f"{source}: missing; give with --code the folder of the target's files that plan wrote")
-        if file_digest(source) != digest:
-            raise UserError(f"{source}: differs from the file that was planned; start the pipeline again")
-        (to / name).parent.mkdir(parents=True, exist_ok=True)
-        shutil.copyfile(source, to / name)
+    digest = row.files.get(PurePosixPath(name).as_posix())
+    if files is None or digest is None:
+        raise UserError(f"{row.name}: is made of {name}; give with --files the folder `files` of the plan that has it")
+    file = files / digest
+    if not file.is_file():
+        raise UserError(f"{file}: missing, it is {name} of {row.name}; give with --files the plan's folder `files`")
+    if file_digest(file) != digest:
+        raise UserError(f"{file}: differs from {name} as it was planned; start the pipeline again")
+    return file
 
 
 def write_arrays(folder: Path, model: Any, data: dict[str, np.ndarray]) -> None:

@@ -12,6 +12,7 @@ from lambda_hat_cli.experiment.schema import (
     AnisotropicInputs,
     DeepLinearModel,
     DigitsData,
+    FileData,
     GaussianInputs,
     GaussianNoise,
     HeavyTailedInputs,
@@ -50,13 +51,15 @@ def data_keys(seed: int, data: TeacherData, inputs: int, outputs: int) -> DataKe
 
 
 def make_data(spec: TargetSpec, seed: int) -> dict[str, np.ndarray]:
-    """The arrays of a built-in target: x (rows, inputs) float32, y (rows, outputs) float32 or (rows,) int32 labels.
+    """The arrays that are drawn or bundled: x (rows, inputs) float32, y (rows, outputs) float32 or (rows,) int32.
 
     Empty for models that are their own loss.
     """
     match spec.data:
         case NoData() | None:
             return {}
+        case FileData(path=path):
+            raise TypeError(f"{path} is read by data_files")
         case DigitsData(n=n):
             return digits(n)
         case TeacherData() as data:
