@@ -185,8 +185,8 @@ MISTAKES = {
     "function": ("def targets(d): pass\n", {}, r'mine/model\.py: has no function "target"; did you mean "targets"\?'),
     "arguments": (returning(), {"arguments": {"e": 1}}, r"mine/model\.py: target\(\) failed: TypeError: .* 'e'"),
     "nothing": ("def target(d): pass\n", {}, r"target\(\) returned a NoneType; return a UserTarget or a dict"),
-    "keys": ("def target(d): return dict(model=1)\n", {}, r"\['model'\]; its keys must be \['model', 'data', 'loss'\]"),
-    "uncallable": (returning(loss="3"), {}, r"loss is a int; give a function of \(model, data\)"),
+    "keys": ("def target(d): return dict(model=1)\n", {}, r"\['model'\]; it needs model, data, loss and may have"),
+    "uncallable": (returning(loss="3"), {}, r'loss is 3; give "gaussian", "categorical" or a function'),
     "no data": (returning(data="{}"), {}, r"data must be a dict of at least one array"),
     "unequal rows": (
         returning(data="dict(x=np.ones((5, d)), y=np.ones(4))"),

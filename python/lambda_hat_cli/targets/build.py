@@ -33,16 +33,15 @@ from lambda_hat_cli.experiment.schema import (
 from lambda_hat_cli.targets.data import data_keys, make_data, teacher
 from lambda_hat_cli.targets.data_files import file_data
 from lambda_hat_cli.targets.load import CODE, LoadedTarget, load_artifacts
-from lambda_hat_cli.targets.losses import Likelihood, built_in_loss
+from lambda_hat_cli.targets.losses import Likelihood, built_in_loss, likelihood_of
 from lambda_hat_cli.targets.models import BuiltIn, blank, deep_linear, mlp, quadratic
 from lambda_hat_cli.targets.randomness import frame, stream
-from lambda_hat_cli.targets.skeleton import stored, take_apart
+from lambda_hat_cli.targets.skeleton import take_apart
 from lambda_hat_cli.targets.starts import mlp_weights, most_singular_weights, random_weights, stratum_weights
 from lambda_hat_cli.targets.training import train
-from lambda_hat_cli.targets.user import check_losses, user_target
+from lambda_hat_cli.targets.user import built_from, user_target
 from lambda_hat_cli.truth.assign import truth_for
 
-CUSTOM: Likelihood = "custom"
 PACKAGES = ("equinox", "jax", "jaxlib", "numpy", "optax", "scikit-learn")
 
 
@@ -117,8 +116,9 @@ def build_target(row: TargetRow, out: Path, files: Path | None, training: Traini
         record = None
         if isinstance(row.spec.model, PythonModel):
             copy_code(row, files, folder / CODE)
-            model, data = user_arrays(folder / CODE, row.spec.model)
-            likelihood, scale = CUSTOM, None
+            user, loss = user_target(folder / CODE, row.spec.model)
+            model, data = built_from(user, loss, folder / CODE, row.spec.model.file)
+            likelihood, scale = likelihood_of(loss)
         else:
             if row.spec.train is None:
                 data = data_of(row, files)
@@ -130,22 +130,6 @@ def build_target(row: TargetRow, out: Path, files: Path | None, training: Traini
         write_arrays(folder, model, data)
         target = load_artifacts(folder, row.spec, data, jax.dtypes.canonicalize_dtype(np.float64))
         write_record(folder / "target.json", describe(row, folder, target, likelihood, scale, record))
-
-
-def user_arrays(code: Path, spec: PythonModel) -> tuple[Any, dict[str, np.ndarray]]:
-    """A user's model at w* and their data as they are stored, after a trial of their loss.
-
-    Raises:
-        UserError: for every mistake in the user's file, with the place.
-    """
-    user = user_target(code, spec)
-    try:
-        data = {name: stored(array, f'data["{name}"]') for name, array in user.data.items()}
-        take_apart(user.model)
-    except UserError as error:
-        raise UserError(f"{spec.file}: {error}") from error
-    check_losses(user, data, code, spec.file)
-    return user.model, data
 
 
 def _trained(

@@ -75,8 +75,8 @@ def load_artifacts(path: Path, spec: TargetSpec, data: dict[str, np.ndarray], dt
     if jax.dtypes.canonicalize_dtype(dtype) != dtype:
         raise UserError(f"this process holds no {dtype} arrays; set JAX_ENABLE_X64=1 before it starts")
     if isinstance(spec.model, PythonModel):
-        user = user_target(path / CODE, spec.model)
-        template, loss = user.model, user.loss
+        user, loss = user_target(path / CODE, spec.model)
+        template = user.model
     else:
         template, loss = blank(spec.model), built_in_loss(spec)[0]
     skeleton = take_apart(template)[0]

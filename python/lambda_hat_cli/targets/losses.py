@@ -38,6 +38,28 @@ class CategoricalLoss:
 
 
 @dataclass(frozen=True)
+class PerDatumGaussianLoss:
+    """GaussianLoss for a model of one datum, as Equinox's layers are; x (rows, …), y (rows, …) of the model's shape."""
+
+    scale: float
+
+    def __call__(self, model: Any, data: Data) -> Float[Array, " rows"]:
+        """The loss of every row, summed over all axes of y but the first."""
+        residual = jax.vmap(model)(data["x"]) - data["y"]
+        return jnp.sum(residual.reshape(len(residual), -1) ** 2, axis=1) / (2.0 * self.scale**2)
+
+
+@dataclass(frozen=True)
+class PerDatumCategoricalLoss:
+    """CategoricalLoss for a model of one datum, as Equinox's layers are; x (rows, …), y (rows,) integer classes."""
+
+    def __call__(self, model: Any, data: Data) -> Float[Array, " rows"]:
+        """The loss of every row."""
+        log_probabilities = jax.nn.log_softmax(jax.vmap(model)(data["x"]), axis=1)
+        return -jnp.take_along_axis(log_probabilities, data["y"][:, None], axis=1)[:, 0]
+
+
+@dataclass(frozen=True)
 class OwnLoss:
     """For a model that is its own loss: K(w) as the one row of no data."""
 
@@ -56,3 +78,14 @@ def built_in_loss(spec: TargetSpec) -> tuple[Loss, Likelihood, float | None]:
             return CategoricalLoss(), "categorical", None
         case _:
             return OwnLoss(), "own", None
+
+
+def likelihood_of(loss: Loss) -> tuple[Likelihood, float | None]:
+    """The name of the likelihood of a user's loss, and σ where it has one."""
+    match loss:
+        case PerDatumGaussianLoss(scale=scale):
+            return "gaussian", scale
+        case PerDatumCategoricalLoss():
+            return "categorical", None
+        case _:
+            return "custom", None
