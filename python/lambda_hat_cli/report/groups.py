@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from lambda_hat_cli.errors import UserError
+from lambda_hat_cli.experiment.schema import PosteriorSettings
 from lambda_hat_cli.figures.combined import Curve, Panel
 from lambda_hat_cli.report import numbers
 from lambda_hat_cli.report.collect import Collection, PlannedRun, PlannedTarget
@@ -27,16 +28,20 @@ class Group:
 
 def groups(collection: Collection) -> tuple[Group, ...]:
     """The groups in plan order."""
-    members: dict[tuple[str, str, str], list[PlannedRun]] = {}
+    members: dict[tuple[str, str], list[PlannedRun]] = {}
     for run in collection.runs:
-        posterior = run.row.posterior
-        temperature = posterior.inverse_temperature
-        beta = temperature if isinstance(temperature, str) else repr(temperature)
-        members.setdefault((run.row.target_id, beta, repr(posterior.localization)), []).append(run)
+        members.setdefault((run.row.target_id, setting_of(run.row.posterior)), []).append(run)
     return tuple(
-        Group(runs[0].target, f"{runs[0].target.row.folder}-beta-{beta}-gamma-{gamma}.png", tuple(runs))
-        for (_, beta, gamma), runs in members.items()
+        Group(runs[0].target, f"{runs[0].target.row.folder}-{setting}.png", tuple(runs))
+        for (_, setting), runs in members.items()
     )
+
+
+def setting_of(posterior: PosteriorSettings) -> str:
+    """β and γ as part of a file's name, exactly."""
+    temperature = posterior.inverse_temperature
+    beta = temperature if isinstance(temperature, str) else repr(temperature)
+    return f"beta-{beta}-gamma-{posterior.localization!r}"
 
 
 def run_label(run: PlannedRun) -> str:

@@ -11,6 +11,7 @@ import yaml
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from lambda_hat_cli.report import numbers
+from lambda_hat_cli.report.checkpoints import TrainingGroup, steps_of, training_groups
 from lambda_hat_cli.report.collect import OUTCOMES, Collection, Outcome, PlannedRun, PlannedTarget
 from lambda_hat_cli.report.console import summary
 from lambda_hat_cli.report.groups import Group, groups, run_label
@@ -85,6 +86,15 @@ class TemperatureView:
 
 
 @dataclass(frozen=True)
+class CheckpointView:
+    """The checkpoints of one entry at one β and γ: its picture, and for each run its target, label, outcome, result."""
+
+    group: TrainingGroup
+    rows: tuple[tuple[PlannedTarget, str, str, ResultRow], ...]
+    picture: Picture
+
+
+@dataclass(frozen=True)
 class TargetView:
     """A target, its specification as YAML, its training curve where it was trained, its groups and temperatures."""
 
@@ -95,7 +105,9 @@ class TargetView:
     temperatures: tuple[TemperatureView, ...]
 
 
-def page(collection: Collection, overview: Path, pictures: Path, training: Path, temperatures: Path) -> str:
+def page(
+    collection: Collection, overview: Path, pictures: Path, training: Path, temperatures: Path, checkpoints: Path
+) -> str:
     """The page as HTML text.
 
     Args:
@@ -104,6 +116,7 @@ def page(collection: Collection, overview: Path, pictures: Path, training: Path,
         pictures: the folder of the combined pictures, beside it.
         training: the folder of the training curves, beside it.
         temperatures: the folder of the pictures over t, beside it.
+        checkpoints: the folder of the pictures through training, beside it.
     """
     embed = len(collection.runs) <= EMBED_UP_TO_RUNS
     name = collection.plan.experiment.name
@@ -128,6 +141,7 @@ def page(collection: Collection, overview: Path, pictures: Path, training: Path,
         "with_width": numbers.with_width,
         "multiplicity": multiplicity_words,
         "regression": regression_words,
+        "steps": steps_of,
     }
     return environment.get_template("report.html.j2").render(
         numbers=numbers,
@@ -147,6 +161,7 @@ def page(collection: Collection, overview: Path, pictures: Path, training: Path,
             )
             for target in collection.targets
         ],
+        through_training=[_checkpoint_view(name, group, checkpoints, embed) for group in training_groups(collection)],
         stray=collection.stray,
         versions=_versions(collection),
         machines=_machines(collection.runs),
@@ -174,6 +189,15 @@ def _temperature_view(experiment: str, group: TemperatureGroup, folder: Path, em
     return TemperatureView(
         group=group,
         rows=tuple(result_row(experiment, run) for series in group.series for run in series.runs),
+        picture=_picture(folder / group.picture, f"{folder.name}/{group.picture}", alt, embed),
+    )
+
+
+def _checkpoint_view(experiment: str, group: TrainingGroup, folder: Path, embed: bool) -> CheckpointView:
+    alt = f"λ̂ and the loss of {group.entry} against training step"
+    return CheckpointView(
+        group=group,
+        rows=tuple((run.target, run_label(run), run.outcome, result_row(experiment, run)) for run in group.runs),
         picture=_picture(folder / group.picture, f"{folder.name}/{group.picture}", alt, embed),
     )
 

@@ -4,9 +4,11 @@ import json
 from pathlib import Path
 
 from lambda_hat_cli.artifacts.store import write_text
+from lambda_hat_cli.figures.checkpoints import draw_checkpoints
 from lambda_hat_cli.figures.combined import draw_overview, draw_panel
 from lambda_hat_cli.figures.temperatures import draw_temperatures
 from lambda_hat_cli.figures.training import draw_training
+from lambda_hat_cli.report.checkpoints import checkpoint_panel, training_groups, write_checkpoints
 from lambda_hat_cli.report.collect import Collection
 from lambda_hat_cli.report.console import table
 from lambda_hat_cli.report.groups import groups, panel, samplers
@@ -18,6 +20,7 @@ OVERVIEW = "llc_convergence_combined.png"
 PICTURES = "llc_convergence"
 TRAINING = "training"
 TEMPERATURES = "temperatures"
+CHECKPOINTS = "checkpoints"
 
 
 def write_summary(folder: Path, collection: Collection) -> None:
@@ -37,9 +40,15 @@ def write_summary(folder: Path, collection: Collection) -> None:
         (folder / TEMPERATURES).mkdir()
         for group in over_t:
             draw_temperatures(temperature_panel(group), samplers(collection), folder / TEMPERATURES / group.picture)
+    if through_training := training_groups(collection):
+        name = collection.plan.experiment.name
+        write_checkpoints(folder / "checkpoints.csv", name, through_training)
+        (folder / CHECKPOINTS).mkdir()
+        for each in through_training:
+            draw_checkpoints(checkpoint_panel(name, each), samplers(collection), folder / CHECKPOINTS / each.picture)
     write_text(
         folder / "report.html",
-        page(collection, *(folder / name for name in (OVERVIEW, PICTURES, TRAINING, TEMPERATURES))),
+        page(collection, *(folder / name for name in (OVERVIEW, PICTURES, TRAINING, TEMPERATURES, CHECKPOINTS))),
     )
 
 

@@ -1,0 +1,111 @@
+"""λ̂ against training step for the checkpoints of one network, above the loss at the same steps."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from matplotlib.axes import Axes
+from matplotlib.lines import Line2D
+from matplotlib.ticker import FuncFormatter
+
+from lambda_hat_cli.figures.style import FAINT, INK, PALETTE, message, new_figure, save, short_count, style
+
+
+@dataclass(frozen=True)
+class CheckpointPoint:
+    """One run; `estimate` is (λ̂, low, high), None where it has no number."""
+
+    steps: int
+    estimate: tuple[float, float, float] | None
+    reliable: bool
+    at_minimum: bool
+
+
+@dataclass(frozen=True)
+class CheckpointSeries:
+    """The runs of one sampler and replicate, by steps; `sampler` fixes the colour."""
+
+    label: str
+    sampler: str
+    points: tuple[CheckpointPoint, ...]
+
+
+@dataclass(frozen=True)
+class CheckpointPanel:
+    """One entry at one β and γ.
+
+    Attributes:
+        losses: (steps, loss at w*) of each checkpoint. curve: (steps, loss) all along the longest training.
+    """
+
+    title: str
+    subtitle: str
+    series: tuple[CheckpointSeries, ...]
+    losses: tuple[tuple[int, float], ...]
+    curve: tuple[tuple[int, float], ...]
+
+
+def draw_checkpoints(panel: CheckpointPanel, samplers: Sequence[str], path: Path) -> None:
+    """Write the PNG; `samplers` fixes the colours by its order.
+
+    A filled marker stands for a minimum of the local potential, an open one for a w* above it; a pale interval for a
+    run that is not reliable. A run without a number is a cross at the foot.
+    """
+    with style():
+        figure = new_figure(7.6, 5.6)
+        above, below = figure.subplots(2, 1, sharex=True, height_ratios=(3, 2))
+        if not any(point.estimate is not None for series in panel.series for point in series.points):
+            message(above, "no run has a number")
+        for place, series in enumerate(panel.series):
+            color = PALETTE[samplers.index(series.sampler) % len(PALETTE)]
+            _draw_series(above, series, color, place - (len(panel.series) - 1) / 2)
+        above.axhline(0.0, color=FAINT, linewidth=0.8)
+        above.set_ylabel("λ̂, nats")
+        above.set_title(f"{panel.title}\n{panel.subtitle}")
+        if panel.curve:
+            below.plot(*zip(*panel.curve, strict=True), color=FAINT, linewidth=1.2)
+        if panel.losses:
+            below.plot(*zip(*panel.losses, strict=True), "o", color=INK, markersize=4)
+        _loss_axis(below, [loss for _, loss in (*panel.losses, *panel.curve)])
+        below.set_ylabel("loss at w*, nats per datum")
+        below.set_xlabel("optimizer steps")
+        below.set_xscale("symlog", linthresh=1.0, linscale=0.5)
+        below.xaxis.set_major_formatter(FuncFormatter(lambda value, _: short_count(value)))
+        figure.legend(handles=_legend(panel, samplers), loc="outside lower center", ncols=4)
+        save(figure, path)
+
+
+def _draw_series(axes: Axes, series: CheckpointSeries, color: str, place: float) -> None:
+    """The samplers' points stand side by side, so that no interval covers another."""
+    shift = 1.0 + 0.05 * place
+    known = [(point, point.estimate) for point in series.points if point.estimate is not None]
+    steps, values = [point.steps * shift for point, _ in known], [llc for _, (llc, _, _) in known]
+    axes.plot(steps, values, "-", color=color, linewidth=0.8, alpha=0.6)
+    for point, (llc, low, high) in known:
+        x, pale = point.steps * shift, 1.0 if point.reliable else 0.4
+        axes.plot([x, x], [low, high], "_-", color=color, linewidth=1.2, markersize=6, alpha=pale)
+        face = color if point.at_minimum else "white"
+        axes.plot(x, llc, "o", color=color, markerfacecolor=face, markersize=4.5, alpha=pale)
+    lost = [point.steps * shift for point in series.points if point.estimate is None]
+    axes.plot(lost, [0.02] * len(lost), "x", color=color, transform=axes.get_xaxis_transform(), clip_on=False)
+
+
+def _loss_axis(axes: Axes, losses: Sequence[float]) -> None:
+    """Logarithmic where the loss is positive and falls by more than half."""
+    if losses and min(losses) > 0 and max(losses) > 2 * min(losses):
+        axes.set_yscale("log")
+
+
+def _legend(panel: CheckpointPanel, samplers: Sequence[str]) -> list[Line2D]:
+    colors = {series.sampler: PALETTE[samplers.index(series.sampler) % len(PALETTE)] for series in panel.series}
+    marks = [Line2D([], [], color=color, marker="o", markersize=4.5, label=name) for name, color in colors.items()]
+    points = [point for series in panel.series for point in series.points]
+    if any(point.estimate is not None and not point.at_minimum for point in points):
+        marks.append(
+            Line2D([], [], color=INK, marker="o", markerfacecolor="white", linestyle="", label="w* above a minimum")
+        )
+    if any(point.estimate is not None and not point.reliable for point in points):
+        marks.append(Line2D([], [], color=INK, marker="_", alpha=0.4, linestyle="-", label="not reliable"))
+    if any(point.estimate is None for point in points):
+        marks.append(Line2D([], [], color=INK, marker="x", linestyle="", label="no number"))
+    return marks

@@ -1,0 +1,112 @@
+"""λ̂ through training: the checkpoints of one entry of the experiment file, in order of their steps."""
+
+import csv
+import io
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from lambda_hat_cli.artifacts.store import write_text
+from lambda_hat_cli.figures.checkpoints import CheckpointPanel, CheckpointPoint, CheckpointSeries
+from lambda_hat_cli.report import numbers
+from lambda_hat_cli.report.collect import Collection, PlannedRun, PlannedTarget
+from lambda_hat_cli.report.groups import run_label, setting_of
+from lambda_hat_cli.report.results import ResultRow, result_row
+
+COLUMNS = (
+    "entry", "steps", "loss", "gradient_norm", "target_id", "beta", "gamma", "sampler", "replicate", "run_id",
+    "verdict", "minimum", "delta", "llc", "llc_se", "llc_low", "llc_high",
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class TrainingGroup:
+    """The checkpoints of one entry and their runs at one β and γ.
+
+    Attributes:
+        entry: the entry's name in the experiment file.
+        picture: a file name.
+        targets: by steps.
+        runs: in the order of the targets, within each in plan order.
+    """
+
+    entry: str
+    picture: str
+    targets: tuple[PlannedTarget, ...]
+    runs: tuple[PlannedRun, ...]
+
+
+def training_groups(collection: Collection) -> tuple[TrainingGroup, ...]:
+    """The groups in plan order; none where no entry has more than one target."""
+    targets: dict[str, list[PlannedTarget]] = {}
+    for target in collection.targets:
+        targets.setdefault(target.row.entry, []).append(target)
+    runs: dict[tuple[str, str], list[PlannedRun]] = {}
+    for run in collection.runs:
+        if len(targets[run.target.row.entry]) > 1:
+            runs.setdefault((run.target.row.entry, setting_of(run.row.posterior)), []).append(run)
+    return tuple(
+        TrainingGroup(entry, f"{entry}-{setting}.png", tuple(targets[entry]), tuple(members))
+        for (entry, setting), members in runs.items()
+    )
+
+
+def steps_of(target: PlannedTarget) -> int:
+    """Optimizer steps that led to the target's w*."""
+    training = target.row.spec.train
+    return 0 if training is None else training.steps
+
+
+def checkpoint_panel(experiment: str, group: TrainingGroup) -> CheckpointPanel:
+    """What the group's picture shows."""
+    results = [(run, result_row(experiment, run)) for run in group.runs]
+    first = results[0][1]
+    longest = group.targets[-1].record
+    return CheckpointPanel(
+        title=group.entry,
+        subtitle=", ".join(
+            f"{symbol} = {numbers.significant(value)}"
+            for symbol, value in (("n", first.n), ("d", first.d), ("β", first.beta), ("γ", first.gamma))
+        ),
+        series=tuple(
+            CheckpointSeries(
+                label,
+                run.row.sampler,
+                tuple(_point(steps_of(each.target), result) for each, result in results if run_label(each) == label),
+            )
+            for label, run in {run_label(run): run for run in group.runs}.items()
+        ),
+        losses=tuple(
+            (steps_of(target), target.record.loss_at_w_star) for target in group.targets if target.record is not None
+        ),
+        curve=()
+        if longest is None or longest.training is None
+        else tuple(zip(longest.training.recorded_steps, longest.training.losses, strict=True)),
+    )
+
+
+def write_checkpoints(path: Path, experiment: str, training: Sequence[TrainingGroup]) -> None:
+    """Write checkpoints.csv, one row a run; unknown cells are empty."""
+    text = io.StringIO()
+    table = csv.writer(text, lineterminator="\n")
+    table.writerow(COLUMNS)
+    for group in training:
+        for run in group.runs:
+            result, record = result_row(experiment, run), run.target.record
+            table.writerow(
+                [
+                    *(group.entry, steps_of(run.target)),
+                    *((record.loss_at_w_star, record.gradient_norm) if record else (None, None)),
+                    *(result.target_id, result.beta, result.gamma, result.sampler, result.replicate, result.run_id),
+                    *(result.verdict, result.minimum, result.delta),
+                    *(result.llc, result.llc_se, result.llc_low, result.llc_high),
+                ]
+            )
+    write_text(path, text.getvalue())
+
+
+def _point(steps: int, result: ResultRow) -> CheckpointPoint:
+    estimate = None
+    if result.llc is not None and result.llc_low is not None and result.llc_high is not None:
+        estimate = (result.llc, result.llc_low, result.llc_high)
+    return CheckpointPoint(steps, estimate, result.verdict == "reliable", result.minimum == "at_minimum")
