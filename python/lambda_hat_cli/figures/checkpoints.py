@@ -1,5 +1,6 @@
 """λ̂ against training step for the checkpoints of one network, above the loss at the same steps."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -60,6 +61,7 @@ def draw_checkpoints(panel: CheckpointPanel, samplers: Sequence[str], path: Path
             color = PALETTE[samplers.index(series.sampler) % len(PALETTE)]
             _draw_series(above, series, color, place - (len(panel.series) - 1) / 2)
         above.axhline(0.0, color=FAINT, linewidth=0.8)
+        _llc_axis(above, [p.estimate[0] for series in panel.series for p in series.points if p.estimate is not None])
         above.set_ylabel("λ̂, nats")
         above.set_title(f"{panel.title}\n{panel.subtitle}")
         if panel.curve:
@@ -70,6 +72,7 @@ def draw_checkpoints(panel: CheckpointPanel, samplers: Sequence[str], path: Path
         below.set_ylabel("loss at w*, nats per datum")
         below.set_xlabel("optimizer steps")
         below.set_xscale("symlog", linthresh=1.0, linscale=0.5)
+        below.set_xlim(left=-0.2)
         below.xaxis.set_major_formatter(FuncFormatter(lambda value, _: short_count(value)))
         figure.legend(handles=_legend(panel, samplers), loc="outside lower center", ncols=4)
         save(figure, path)
@@ -88,6 +91,14 @@ def _draw_series(axes: Axes, series: CheckpointSeries, color: str, place: float)
         axes.plot(x, llc, "o", color=color, markerfacecolor=face, markersize=4.5, alpha=pale)
     lost = [point.steps * shift for point in series.points if point.estimate is None]
     axes.plot(lost, [0.02] * len(lost), "x", color=color, transform=axes.get_xaxis_transform(), clip_on=False)
+
+
+def _llc_axis(axes: Axes, values: Sequence[float]) -> None:
+    """Far above a minimum λ̂ is minus thousands: then beyond the size of the smallest λ̂ the axis is logarithmic."""
+    sizes = [abs(value) for value in values if value != 0.0]
+    if sizes and max(sizes) > 50 * min(sizes):
+        axes.set_yscale("symlog", linthresh=10.0 ** math.floor(math.log10(min(sizes))))
+        axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
 
 
 def _loss_axis(axes: Axes, losses: Sequence[float]) -> None:
