@@ -1,5 +1,6 @@
 """From a target row to its folder: data, w*, and a record of what they are."""
 
+import dataclasses
 import functools
 import math
 import platform
@@ -13,6 +14,7 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jaxtyping import PyTree
 
 from lambda_hat_cli.artifacts.store import file_digest, new_folder, write_record
 from lambda_hat_cli.artifacts.target import TargetRecord, TrainingRecord
@@ -29,6 +31,7 @@ from lambda_hat_cli.experiment.schema import (
     Stratum,
     TargetSpec,
     TeacherData,
+    Weights,
 )
 from lambda_hat_cli.targets.data import data_keys, make_data, teacher
 from lambda_hat_cli.targets.data_files import file_data
@@ -40,9 +43,10 @@ from lambda_hat_cli.targets.skeleton import take_apart
 from lambda_hat_cli.targets.starts import mlp_weights, most_singular_weights, random_weights, stratum_weights
 from lambda_hat_cli.targets.training import train
 from lambda_hat_cli.targets.user import built_from, user_target
+from lambda_hat_cli.targets.weights import with_weights
 from lambda_hat_cli.truth.assign import truth_for
 
-PACKAGES = ("equinox", "jax", "jaxlib", "numpy", "optax", "scikit-learn")
+PACKAGES = ("equinox", "jax", "jaxlib", "numpy", "optax", "pyarrow", "safetensors", "scikit-learn")
 
 
 class TrainingPass:
@@ -117,15 +121,21 @@ def build_target(row: TargetRow, out: Path, files: Path | None, training: Traini
         if isinstance(row.spec.model, PythonModel):
             copy_code(row, files, folder / CODE)
             user, loss = user_target(folder / CODE, row.spec.model)
+            if row.spec.weights is not None:
+                user = dataclasses.replace(user, model=at_weights(user.model, row.spec.weights, row, files), train=None)
             model, data = built_from(user, loss, folder / CODE, row.spec.model.file)
             likelihood, scale = likelihood_of(loss)
         else:
-            if row.spec.train is None:
-                data = data_of(row, files)
-                model = constructed_minimum(row.spec, row.seed, data)
-            else:
+            if row.spec.train is not None:
                 training = training or TrainingPass([row], files)
                 data, (model, record) = training.data, training.after(row.spec.train.steps)
+            else:
+                data = data_of(row, files)
+                model = (
+                    constructed_minimum(row.spec, row.seed, data)
+                    if row.spec.weights is None
+                    else at_weights(blank(row.spec.model), row.spec.weights, row, files)
+                )
             _, likelihood, scale = built_in_loss(row.spec)
         write_arrays(folder, model, data)
         target = load_artifacts(folder, row.spec, data, jax.dtypes.canonicalize_dtype(np.float64))
@@ -187,6 +197,11 @@ def data_of(row: TargetRow, files: Path | None) -> dict[str, np.ndarray]:
         widths = row.spec.model.widths
         return file_data(own_file(row, files, row.spec.data.path), row.spec.data, widths[0], widths[-1])
     return make_data(row.spec, row.seed)
+
+
+def at_weights(model: PyTree, weights: Weights, row: TargetRow, files: Path | None) -> PyTree:
+    """`model` at the parameters that a user's file of weights has."""
+    return with_weights(model, own_file(row, files, weights.file), weights)
 
 
 def copy_code(row: TargetRow, files: Path | None, to: Path) -> None:

@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from lambda_hat_cli.experiment.schema import DigitsData, TargetSpec, TeacherData
+from lambda_hat_cli.experiment.schema import Deviation, DigitsData, FileData, TargetSpec, TeacherData
 
 Data = dict[str, Array]
 Loss = Callable[[Any, Data], Float[Array, " rows"]]
@@ -74,7 +74,9 @@ def built_in_loss(spec: TargetSpec) -> tuple[Loss, Likelihood, float | None]:
     match spec.data:
         case TeacherData(noise=noise):
             return GaussianLoss(noise.scale), "gaussian", noise.scale
-        case DigitsData():
+        case FileData(noise=Deviation(scale=scale)):
+            return GaussianLoss(scale), "gaussian", scale
+        case DigitsData() | FileData():
             return CategoricalLoss(), "categorical", None
         case _:
             return OwnLoss(), "own", None

@@ -22,6 +22,8 @@ def truth_for(spec: TargetSpec) -> Truth:
     the model's; at given ranks its two layers lie on a known stratum. A trained w* lies on an unknown one.
     """
     model = spec.model
+    if spec.weights is not None:
+        return _none("w* comes from a file of weights: the stratum it lies on is unknown, so no exact value applies")
     if isinstance(model, PythonModel):
         return _none("no exact value is known for a user's own model")
     if isinstance(model, QuadraticModel):

@@ -1,0 +1,183 @@
+"""w* from a user's file of weights: read without pickle, matched by name or by position, checked by shape."""
+
+import fnmatch
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+from zipfile import BadZipFile
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+import safetensors
+from jaxtyping import PyTree
+
+from lambda_hat_cli.errors import UserError, nearest
+from lambda_hat_cli.experiment.problems import refuse
+from lambda_hat_cli.experiment.schema import Weights
+from lambda_hat_cli.targets.names import named_leaves
+from lambda_hat_cli.targets.skeleton import is_parameter
+
+Found = dict[str, tuple[str, np.ndarray]]
+"""By our name of an array: what messages call it in the file, and what is there."""
+
+ADVICE = (
+    "weights.names says what ours are called there, for a torch.nn.Sequential "
+    '{"layers/*/weight": "*.weight", "layers/*/bias": "*.bias"}, and weights.ignore what to leave'
+)
+
+
+def with_weights(module: PyTree, file: Path, weights: Weights) -> PyTree:
+    """`module` with its parameters from a file, and its constants where the file has them; all floats are float32.
+
+    Args:
+        module: a model of the right structure and shapes; its own parameters are not read.
+        file: the file that `weights.file` names.
+        weights: how to read it.
+
+    Raises:
+        UserError: one message with every array that is missing, unused, of another shape, no real number or not finite.
+    """
+    leaves = named_leaves(module)
+    found, lines = (_by_position if weights.format == "eqx" else _by_name)(leaves, file, weights)
+    lines += [line for name, (called, array) in found.items() for line in _faults(name, leaves[name], called, array)]
+    if lines:
+        raise refuse(weights.file, lines)
+    replaced = [_like(leaf, found[name][1]) if name in found else leaf for name, leaf in leaves.items()]
+    return jax.tree.unflatten(jax.tree.structure(module), replaced)
+
+
+def _like(leaf: Any, array: np.ndarray) -> Any:
+    """The array in the place of `leaf`: a parameter stays a JAX array, which tells it from a constant."""
+    kept = array.astype(np.float32 if jnp.issubdtype(leaf.dtype, jnp.floating) else leaf.dtype)
+    return jnp.asarray(kept) if isinstance(leaf, jax.Array) else kept
+
+
+def _faults(name: str, leaf: Any, called: str, array: np.ndarray) -> list[str]:
+    """What is wrong with the array of a file that is to stand for `leaf`."""
+    if array.shape != leaf.shape:
+        turned = "; transpose it, ours are outputs × inputs" if array.shape == leaf.shape[::-1] else ""
+        return [f"{name} has shape {leaf.shape}, but {called} in the file {array.shape}{turned}"]
+    floating = jnp.issubdtype(leaf.dtype, jnp.floating)
+    if floating != jnp.issubdtype(array.dtype, jnp.floating):
+        return [
+            f"{called} has dtype {array.dtype}, but {name} holds {'floating-point' if floating else 'whole'} numbers"
+        ]
+    if not floating:
+        return []
+    with np.errstate(over="ignore"):
+        bad = np.argwhere(~np.isfinite(array.astype(np.float32)))
+    if len(bad):
+        first = tuple(bad[0].tolist())
+        return [f"{called}[{', '.join(map(str, first))}] is {array[first]}; weights must be finite in float32"]
+    return []
+
+
+# By name ----------------------------------------------------------------------------------------
+
+
+def _by_name(leaves: Mapping[str, Any], file: Path, weights: Weights) -> tuple[Found, list[str]]:
+    """What the file has for the arrays of the model, and a line each on all that is missing, unused and misnamed."""
+    arrays = READERS[weights.format](file, weights.file)
+    ours = [name for name, leaf in leaves.items() if isinstance(leaf, np.ndarray | jax.Array)]
+    called, lines = _called(ours, list(arrays), weights.names)
+    missing = [
+        f"{name} {leaves[name].shape}" + (f' (as "{called[name]}")' if name in weights.names else "")
+        for name in ours
+        if called[name] not in arrays and (is_parameter(leaves[name]) or name in weights.names)
+    ]
+    used = set(called.values())
+    unused = [
+        f"{name} {array.shape}"
+        for name, array in arrays.items()
+        if name not in used and not any(fnmatch.fnmatchcase(name, pattern) for pattern in weights.ignore)
+    ]
+    if missing:
+        lines.append(f"missing in the file: {', '.join(missing)}")
+    if unused:
+        lines.append(f"unused in the file: {', '.join(unused)}")
+    if lines:
+        lines[-1] += f"; {ADVICE}"
+    return {name: (called[name], arrays[called[name]]) for name in ours if called[name] in arrays}, lines
+
+
+def _called(ours: Sequence[str], theirs: Sequence[str], names: Mapping[str, str]) -> tuple[dict[str, str], list[str]]:
+    """What each of our names is called in the file, by default the same, and what is wrong in `names`."""
+    called = {name: name for name in ours}
+    lines = []
+    for our, their in names.items():
+        if "*" in our:
+            here, there = _numbered(our, ours), _numbered(their, theirs)
+            if len(here) != len(there) or not here:
+                lines.append(f'names: "{our}" fits {len(here)} arrays of the model, "{their}" {len(there)} of the file')
+            called |= dict(zip(here, there, strict=False))
+        elif our not in called:
+            lines.append(f'names: the model has no "{our}"{nearest(our, ours)}; it has {", ".join(ours)}')
+        else:
+            called[our] = their
+    return called, lines
+
+
+def _numbered(pattern: str, names: Iterable[str]) -> list[str]:
+    """The names that have a whole number in the place of the pattern's `*`, by that number."""
+    before, after = map(re.escape, pattern.split("*"))
+    found = [(int(match[1]), name) for name in names if (match := re.fullmatch(f"{before}([0-9]+){after}", name))]
+    return [name for _, name in sorted(found)]
+
+
+def _read_safetensors(file: Path, told: str) -> dict[str, np.ndarray]:
+    try:
+        with safetensors.safe_open(file, framework="numpy") as source:
+            return dict(source.get_tensors())
+    except (safetensors.SafetensorError, OSError, ValueError, TypeError) as error:
+        raise UserError(f"{told}: is no safetensors file that can be read ({error})") from None
+
+
+def _read_npz(file: Path, told: str) -> dict[str, np.ndarray]:
+    try:
+        arrays = np.load(file, allow_pickle=False)
+        if not isinstance(arrays, np.lib.npyio.NpzFile):
+            raise UserError(f"{told}: holds one array without a name; write it with numpy.savez")
+        with arrays:
+            return {name: np.asarray(arrays[name]) for name in arrays.files}
+    except (OSError, ValueError, EOFError, BadZipFile) as error:
+        raise UserError(
+            f"{told}: is no npz of plain arrays ({error}); write it with numpy.savez, without Python objects"
+        ) from None
+
+
+READERS = {"safetensors": _read_safetensors, "npz": _read_npz}
+
+
+# By position ------------------------------------------------------------------------------------
+
+
+def _by_position(leaves: Mapping[str, Any], file: Path, weights: Weights) -> tuple[Found, list[str]]:
+    """What the file has in the places of the model's arrays, and a line where their numbers differ."""
+    arrays = _read_eqx(file, weights.file)
+    saved = [name for name, leaf in leaves.items() if eqx.is_array_like(leaf)]
+    if len(saved) != len(arrays):
+        theirs = ", ".join(str(array.shape) for array in arrays)
+        ours = ", ".join(f"{name} {np.shape(leaves[name])}" for name in saved)
+        return {}, [f"holds {len(arrays)} arrays ({theirs}), but the model has {len(saved)} ({ours})"]
+    return {
+        name: (f"array {number}", array)
+        for number, (name, array) in enumerate(zip(saved, arrays, strict=True), start=1)
+        if isinstance(leaves[name], np.ndarray | jax.Array)
+    }, []
+
+
+def _read_eqx(file: Path, told: str) -> list[np.ndarray]:
+    """The arrays of a file that Equinox's tree_serialise_leaves wrote: one .npy after the other, perhaps after JSON."""
+    arrays = []
+    try:
+        with file.open("rb") as stream:
+            if stream.peek(1)[:1] == b"{":
+                stream.readline()
+            while stream.peek(1):
+                arrays.append(np.load(stream, allow_pickle=False))
+    except (OSError, ValueError, EOFError) as error:
+        raise UserError(f"{told}: array {len(arrays) + 1} is none that Equinox writes ({error})") from None
+    return arrays
