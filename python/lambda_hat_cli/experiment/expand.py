@@ -25,6 +25,7 @@ from lambda_hat_cli.experiment.schema import (
     SamplerEntry,
     SamplerSettings,
     Strict,
+    SuperpositionModel,
     TargetEntry,
 )
 
@@ -152,6 +153,8 @@ def parameter_count(model: Model) -> int | None:
         return sum((inputs + bias) * outputs for inputs, outputs in itertools.pairwise(model.widths))
     if isinstance(model, PythonModel):
         return None
+    if isinstance(model, SuperpositionModel):
+        return 3 * model.inputs
     return len(model.curvatures if model.kind == "quadratic" else model.exponents)
 
 

@@ -72,6 +72,33 @@ class NormalCrossingModel(Strict):
 
 class PythonModel(Strict):
     """A user's own file: `function(**arguments)` returns the module at w*, the data and the loss per datum."""
+class SuperpositionModel(Strict):
+    """Toy model of superposition with two hidden units, x ↦ ReLU(WᵀWx + b), at a regular polygon.
+
+    The loss is E‖x − ReLU(WᵀWx + b)‖² for x that has one input alone, uniform in [0, 1]. At w* the first `polygon`
+    columns of W are a regular polygon's corners and the others 0. The biases of those others are `dead_bias`, which no
+    output answers to, or, where there is one such input and `positive_bias` is true, what serves it best.
+    """
+
+    kind: Literal["superposition"]
+    inputs: Annotated[int, Field(ge=5, le=8)] = 6
+    polygon: Annotated[int, Field(ge=5, le=8)] = 6
+    positive_bias: bool = False
+    dead_bias: Annotated[float, Field(lt=0)] = -1.0
+
+    @model_validator(mode="after")
+    def _corners(self) -> Self:
+        if self.polygon > self.inputs:
+            raise ValueError(
+                f"polygon: {self.polygon} is more than inputs: {self.inputs}; give at most one corner an input"
+            )
+        if self.positive_bias and self.polygon != self.inputs - 1:
+            raise ValueError(
+                f"positive_bias: true is a minimum only where one input has no corner: give polygon: {self.inputs - 1}"
+            )
+        return self
+
+
 
     kind: Literal["python"]
     file: str
@@ -88,7 +115,7 @@ class PythonModel(Strict):
 
 
 Model = Annotated[
-    MlpModel | DeepLinearModel | QuadraticModel | NormalCrossingModel | PythonModel,
+    MlpModel | DeepLinearModel | QuadraticModel | NormalCrossingModel | SuperpositionModel | PythonModel,
     Field(discriminator="kind"),
 ]
 
@@ -420,7 +447,7 @@ class TargetSpec(Strict):
             return raw
         raw = {key: value for key, value in raw.items() if value is not None}
         kind = raw["model"].get("kind")
-        if kind in ("quadratic", "normal_crossing"):
+        if kind in ("quadratic", "normal_crossing", "superposition"):
             raw.setdefault("data", {"kind": "none"})
             raw.setdefault("at", "truth")
         elif kind in ("mlp", "deep_linear"):
@@ -451,14 +478,14 @@ def check_target(spec: TargetSpec) -> None:
         given = [key for key in ("at", "train") if getattr(spec, key) is not None]
         if given:
             raise ValueError(f"`weights` are w*: leave out `{given[0]}`")
-        if isinstance(model, QuadraticModel | NormalCrossingModel):
-            raise ValueError(f"a {model.kind} model is studied at its minimum w* = 0: leave out `weights`")
-    if isinstance(model, QuadraticModel | NormalCrossingModel):
+        if isinstance(model, QuadraticModel | NormalCrossingModel | SuperpositionModel):
+            raise ValueError(f"a {model.kind} model is studied at its known minimum: leave out `weights`")
+    if isinstance(model, QuadraticModel | NormalCrossingModel | SuperpositionModel):
         if not isinstance(data, NoData):
             got = data and data.kind
             raise ValueError(f'a {model.kind} model is its own loss: give data {{kind: none, n: …}}, not "{got}"')
         if spec.train is not None or spec.at != "truth":
-            raise ValueError(f"a {model.kind} model is studied at its minimum w* = 0: leave out `train` and `at`")
+            raise ValueError(f"a {model.kind} model is studied at its known minimum: leave out `train` and `at`")
         return
     if isinstance(model, PythonModel):
         if data is not None or spec.train is not None or spec.at is not None:

@@ -29,6 +29,7 @@ from lambda_hat_cli.experiment.schema import (
     PythonModel,
     QuadraticModel,
     Stratum,
+    SuperpositionModel,
     TargetSpec,
     TeacherData,
     Weights,
@@ -40,7 +41,7 @@ from lambda_hat_cli.targets.losses import Likelihood, built_in_loss, likelihood_
 from lambda_hat_cli.targets.models import BuiltIn, blank, deep_linear, mlp, quadratic
 from lambda_hat_cli.targets.randomness import frame, stream
 from lambda_hat_cli.targets.skeleton import take_apart
-from lambda_hat_cli.targets.starts import mlp_weights, most_singular_weights, random_weights, stratum_weights
+from lambda_hat_cli.targets.starts import mlp_weights, most_singular_weights, polygon, random_weights, stratum_weights
 from lambda_hat_cli.targets.training import train
 from lambda_hat_cli.targets.user import built_from, user_target
 from lambda_hat_cli.targets.weights import with_weights
@@ -182,6 +183,8 @@ def constructed_minimum(spec: TargetSpec, seed: int, data: dict[str, np.ndarray]
             match spec.at, model.widths:
                 case Stratum(ranks=ranks), (inputs, hidden, outputs):
                     weights = stratum_weights(keys.teacher, gauge, (inputs, hidden, outputs), rank, ranks)
+        case SuperpositionModel() as model, _:
+            return polygon(model)
                 case _:
                     weights = most_singular_weights(keys.teacher, gauge, model.widths, rank)
             return deep_linear(weights)

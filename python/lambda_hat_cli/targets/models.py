@@ -18,9 +18,10 @@ from lambda_hat_cli.experiment.schema import (
     MlpModel,
     NormalCrossingModel,
     QuadraticModel,
+    SuperpositionModel,
 )
 
-BuiltInSpec = MlpModel | DeepLinearModel | QuadraticModel | NormalCrossingModel
+BuiltInSpec = MlpModel | DeepLinearModel | QuadraticModel | NormalCrossingModel | SuperpositionModel
 
 ACTIVATIONS: dict[str, Callable[[Array], Array]] = {
     "tanh": jnp.tanh,
@@ -115,7 +116,31 @@ class NormalCrossing(eqx.Module):
         return math.prod(powers[1:], start=powers[0])
 
 
-BuiltIn = Mlp | DeepLinear | Quadratic | NormalCrossing
+class Superposition(eqx.Module):
+    """E‖x − ReLU(WᵀWx + b)‖² over x = ζ·e_i, with i uniform among the c inputs and ζ uniform in [0, 1].
+
+    Elhage et al. 2022, "Toy models of superposition", with the inputs in the limit of sparsity as in Chen et al. 2023,
+    arXiv:2310.06301.
+    """
+
+    weight: Float[Array, "2 inputs"]
+    bias: Float[Array, " inputs"]
+
+    def value(self) -> Float[Array, ""]:
+        """The expectation, exactly: before ReLU every output is linear in ζ, from b_j to b_j + (WᵀW)_ji."""
+        first = jnp.broadcast_to(self.bias[:, None], (len(self.bias), len(self.bias)))
+        last = first + self.weight.T @ self.weight
+        low, high = jax.nn.relu(first), jax.nn.relu(last)
+        crosses = (first > 0) != (last > 0)
+        # The part of [0, 1] where the output is positive. Where both ends are, or neither is, no division takes place.
+        part = jnp.where(crosses, (low + high) / jnp.where(crosses, jnp.abs(last - first), 1.0), first > 0)
+        squares = part * (low**2 + low * high + high**2) / 3.0
+        # E[ζ·output], for the output that answers to its own input: there last ≥ first.
+        product = jnp.diag(part * (low + (3.0 - part) * high) / 6.0)
+        return 1.0 / 3.0 + (jnp.sum(squares) - 2.0 * jnp.sum(product)) / len(self.bias)
+
+
+BuiltIn = Mlp | DeepLinear | Quadratic | NormalCrossing | Superposition
 
 
 def normalised(h: Float[Array, "features rows"]) -> Float[Array, "features rows"]:
@@ -136,6 +161,8 @@ def blank(spec: BuiltInSpec) -> BuiltIn:
             return quadratic(spec, np.zeros((d, d), np.float32) if spec.rotation else None)
         case NormalCrossingModel():
             return NormalCrossing(jnp.zeros(len(spec.exponents), jnp.float32), spec.exponents)
+        case SuperpositionModel():
+            return Superposition(jnp.zeros((2, spec.inputs), jnp.float32), jnp.zeros(spec.inputs, jnp.float32))
 
 
 def weight_shapes(widths: tuple[int, ...]) -> list[tuple[int, int]]:

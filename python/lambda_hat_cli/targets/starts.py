@@ -5,11 +5,12 @@ from functools import reduce
 from itertools import pairwise
 
 import jax
+import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Float32, PRNGKeyArray
+from jaxtyping import Array, Float, Float32, PRNGKeyArray
 
-from lambda_hat_cli.experiment.schema import MlpModel
-from lambda_hat_cli.targets.models import weight_shapes
+from lambda_hat_cli.experiment.schema import MlpModel, SuperpositionModel
+from lambda_hat_cli.targets.models import Superposition, weight_shapes
 from lambda_hat_cli.targets.randomness import frame, normal
 
 Matrix = Float32[np.ndarray, "outputs inputs"]
@@ -17,6 +18,10 @@ Vector = Float32[np.ndarray, " outputs"]
 
 # Keeps the variance of activations from layer to layer (He et al. 2015, eq. 10; 5/3 for tanh as in common use).
 GAINS = {"tanh": 5 / 3, "relu": np.sqrt(2), "gelu": np.sqrt(2), "identity": 1.0}
+
+# Radius of a regular polygon's corners and their bias at its minimum, to two digits; Newton's method finds the others.
+POLYGONS = {5: (1.17, -0.28), 6: (1.32, -0.62), 7: (1.45, -0.97), 8: (1.55, -1.29)}
+NEWTON_STEPS = 6
 
 
 def random_weights(key: PRNGKeyArray, widths: tuple[int, ...], gain: float = 1.0) -> list[Matrix]:
@@ -114,3 +119,41 @@ def check_ranks(layers: list[Matrix], ranks: Sequence[int], rank: int) -> None:
     found = [int(np.linalg.matrix_rank(matrix, tol=0.5)) for matrix in (*layers, product)]
     if found != [*ranks, rank]:
         raise ArithmeticError(f"the constructed layers and their product have ranks {found}, not {[*ranks, rank]}")
+
+
+def polygon(spec: SuperpositionModel) -> Superposition:
+    """The toy model of superposition at the minimum whose corners are those of a regular polygon.
+
+    By the symmetry of the polygon a minimum over its radius and its corners' common bias is critical in all parameters
+    (Chen et al. 2023, arXiv:2310.06301). The positive bias of an input without a corner is 1/(2c), where b² over the
+    other inputs and (ζ − b)² over its own sum to the least.
+    """
+    angles = 2.0 * np.pi * np.arange(spec.polygon) / spec.polygon
+    corners = np.zeros((2, spec.inputs), np.float32)
+    corners[:, : spec.polygon] = np.cos(angles), np.sin(angles)
+    others = np.zeros(spec.inputs, np.float32)
+    others[spec.polygon :] = 1.0 / (2.0 * spec.inputs) if spec.positive_bias else spec.dead_bias
+    place = jnp.asarray(POLYGONS[spec.polygon], jnp.float32)
+    for _ in range(NEWTON_STEPS):
+        place = newton_step(place, jnp.asarray(corners), jnp.asarray(others))
+    return with_polygon(place, jnp.asarray(corners), jnp.asarray(others))
+
+
+def with_polygon(
+    place: Float[Array, "2"], corners: Float[Array, "2 inputs"], others: Float[Array, " inputs"]
+) -> Superposition:
+    """The model whose polygon has this radius and bias; `others` are the biases of inputs without a corner."""
+    radius, bias = place
+    return Superposition(radius * corners, jnp.where(jnp.any(corners != 0, axis=0), bias, others))
+
+
+@jax.jit
+def newton_step(
+    place: Float[Array, "2"], corners: Float[Array, "2 inputs"], others: Float[Array, " inputs"]
+) -> Float[Array, "2"]:
+    """A step towards the polygon's radius and bias at the minimum."""
+
+    def loss(place: Float[Array, "2"]) -> Float[Array, ""]:
+        return with_polygon(place, corners, others).value()
+
+    return place - jnp.linalg.solve(jax.hessian(loss)(place), jax.grad(loss)(place))
