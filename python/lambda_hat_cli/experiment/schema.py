@@ -70,8 +70,6 @@ class NormalCrossingModel(Strict):
         return self
 
 
-class PythonModel(Strict):
-    """A user's own file: `function(**arguments)` returns the module at w*, the data and the loss per datum."""
 class SuperpositionModel(Strict):
     """Toy model of superposition with two hidden units, x ↦ ReLU(WᵀWx + b), at a regular polygon.
 
@@ -99,6 +97,8 @@ class SuperpositionModel(Strict):
         return self
 
 
+class PythonModel(Strict):
+    """A user's own file: `function(**arguments)` returns the module at w*, the data and the loss per datum."""
 
     kind: Literal["python"]
     file: str
