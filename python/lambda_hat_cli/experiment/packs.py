@@ -8,10 +8,13 @@ from lambda_hat_cli.experiment.rows import RunRow, TargetRow
 
 
 def training_passes(rows: Sequence[TargetRow]) -> tuple[tuple[TargetRow, ...], ...]:
-    """The rows that differ in `train.steps` alone together, by steps: one training makes them; each other row alone."""
+    """The rows of one training together, by steps; each other row alone.
+
+    A training is shared by targets that differ in its number of steps, or in the parameters and rows that are studied.
+    """
     passes: dict[str, list[TargetRow]] = defaultdict(list)
     for row in rows:
-        spec = row.spec.model_dump(mode="json", exclude={"train": {"steps"}})
+        spec = row.spec.model_dump(mode="json", exclude={"train": {"steps"}, "restrict": True, "rows": True})
         shared = canonical_json([spec, row.seed, dict(row.files)])
         passes[row.id if row.spec.train is None else shared].append(row)
     return tuple(tuple(sorted(together, key=steps_of)) for together in passes.values())

@@ -1,6 +1,6 @@
 """A target folder as differentiable losses in the caller's precision: read float32, then cast everything."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,7 @@ from lambda_hat_cli.errors import UserError
 from lambda_hat_cli.experiment.schema import DeepLinearModel, NoData, PythonModel, TargetSpec
 from lambda_hat_cli.targets.losses import Loss, built_in_loss
 from lambda_hat_cli.targets.models import blank
+from lambda_hat_cli.targets.names import free_parts_of
 from lambda_hat_cli.targets.skeleton import Skeleton, take_apart
 from lambda_hat_cli.targets.user import user_target
 
@@ -79,23 +80,52 @@ def load_artifacts(path: Path, spec: TargetSpec, data: dict[str, np.ndarray], dt
         template = user.model
     else:
         template, loss = blank(spec.model), built_in_loss(spec)[0]
-    skeleton = take_apart(template)[0]
+    skeleton = take_apart(template, free_parts_of(template, spec.restrict))[0]
     parameters = read_leaves(
-        path / "params.eqx", [jax.ShapeDtypeStruct(slot.shape, np.float32) for slot in skeleton.parameters]
+        path / "params.eqx", [jax.ShapeDtypeStruct(shape, np.float32) for shape in skeleton.parameters]
     )
     constants = read_leaves(
         path / "static.eqx", [jax.ShapeDtypeStruct(slot.shape, np.dtype(slot.dtype)) for slot in skeleton.constants]
     )
+    return assembled(
+        skeleton,
+        parameters,
+        constants,
+        data,
+        loss,
+        dtype,
+        full_data=sufficient_rows(data) if isinstance(spec.model, DeepLinearModel) else data,
+        n=spec.data.n if isinstance(spec.data, NoData) else None,
+    )
+
+
+def assembled(
+    skeleton: Skeleton,
+    parameters: Sequence[Array | np.ndarray],
+    constants: Sequence[Array | np.ndarray],
+    data: Mapping[str, np.ndarray],
+    loss: Loss,
+    dtype: DTypeLike,
+    full_data: Mapping[str, np.ndarray] | None = None,
+    n: int | None = None,
+) -> LoadedTarget:
+    """A target from its arrays as they are stored, with their floats in `dtype`, which the process can hold.
+
+    Args:
+        skeleton, parameters, constants: the module at w*, as `take_apart` gives it.
+        data: arrays with the rows first; empty for a model that is its own loss.
+        full_data: what losses are summed over where that is not `data`. n: where that is not the number of rows.
+    """
+    dtype = np.dtype(dtype)
     rows = len(next(iter(data.values()))) if data else 1
-    full_data = sufficient_rows(data) if isinstance(spec.model, DeepLinearModel) else data
     return LoadedTarget(
         w_star=jnp.concatenate([cast(leaf, dtype).ravel() for leaf in parameters]),
         data={name: cast(array, dtype) for name, array in data.items()},
-        full_data={name: cast(array, dtype) for name, array in full_data.items()},
+        full_data={name: cast(array, dtype) for name, array in (data if full_data is None else full_data).items()},
         constants=tuple(cast(leaf, dtype) for leaf in constants),
         skeleton=skeleton,
         loss=loss,
-        n=spec.data.n if isinstance(spec.data, NoData) else rows,
+        n=rows if n is None else n,
         rows=rows,
         d=skeleton.d,
     )

@@ -1,5 +1,6 @@
 """What a model's arrays are called: the path to each of them, such as `layers/0/weight`."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import jax
@@ -7,6 +8,7 @@ import numpy as np
 from jaxtyping import PyTree
 
 from lambda_hat_cli.errors import UserError
+from lambda_hat_cli.experiment.restriction import free_parts
 from lambda_hat_cli.targets.skeleton import is_parameter
 
 ALONE = "w"
@@ -32,6 +34,21 @@ def named_leaves(module: PyTree) -> dict[str, Any]:
 def parameter_names(module: PyTree) -> list[str]:
     """The names of the parameters of `module`, in the order of the flat vector w."""
     return [name for name, leaf in named_leaves(module).items() if is_parameter(leaf)]
+
+
+def free_parts_of(module: PyTree, patterns: Sequence[str] | None) -> list[range | None]:
+    """For each parameter array of `module` in order the positions in C order that patterns leave free, None for none.
+
+    Args:
+        module: whose arrays have names.
+        patterns: as the experiment's `restrict`; None frees everything.
+
+    Raises:
+        UserError: when a pattern does not fit.
+    """
+    sizes = {name: int(leaf.size) for name, leaf in named_leaves(module).items() if is_parameter(leaf)}
+    free = free_parts(sizes, patterns)
+    return [free.get(name) for name in sizes]
 
 
 def constant_names(module: PyTree) -> list[str]:

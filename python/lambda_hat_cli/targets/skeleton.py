@@ -29,43 +29,69 @@ class ConstantSlot:
 
 
 @dataclass(frozen=True)
+class PartSlot:
+    """The place of a parameter array of which the positions start … stop−1 in C order are free, the others constant."""
+
+    shape: tuple[int, ...]
+    start: int
+    stop: int
+
+
+@dataclass(frozen=True)
 class Skeleton:
     """A module without its arrays: hashable, so that compiled functions may take it as a static value.
 
     Attributes:
         structure: the module's tree structure.
-        slots: for each leaf in order a ParameterSlot, a ConstantSlot, or the leaf itself (a function, a number).
+        slots: for each leaf in order a ParameterSlot, a ConstantSlot, a PartSlot, which is both, or the leaf itself (a
+            function, a number).
     """
 
     structure: Any
     slots: tuple[Hashable, ...]
 
     @property
-    def parameters(self) -> list[ParameterSlot]:
-        """The parameters' slots in leaf order."""
-        return [slot for slot in self.slots if isinstance(slot, ParameterSlot)]
+    def parameters(self) -> list[tuple[int, ...]]:
+        """The shapes of the parameters in leaf order; a part of an array is flat."""
+        return [
+            slot.shape if isinstance(slot, ParameterSlot) else (slot.stop - slot.start,)
+            for slot in self.slots
+            if isinstance(slot, ParameterSlot | PartSlot)
+        ]
 
     @property
     def constants(self) -> list[ConstantSlot]:
-        """The constants' slots in leaf order."""
-        return [slot for slot in self.slots if isinstance(slot, ConstantSlot)]
+        """The constants in leaf order; an array that is free in part is stored as a whole."""
+        return [
+            ConstantSlot(slot.shape, "float32") if isinstance(slot, PartSlot) else slot
+            for slot in self.slots
+            if isinstance(slot, ConstantSlot | PartSlot)
+        ]
 
     @property
     def d(self) -> int:
         """Number of parameters."""
-        return sum(math.prod(slot.shape) for slot in self.parameters)
+        return sum(math.prod(shape) for shape in self.parameters)
 
     def assemble(self, w: Float[Array, " d"], constants: Sequence[Array]) -> PyTree:
         """The module whose parameters are the pieces of `w` in leaf order, each in C order."""
-        shapes = [slot.shape for slot in self.parameters]
+        shapes = self.parameters
         ends = np.cumsum([math.prod(shape) for shape in shapes])
         pieces = iter([piece.reshape(shape) for piece, shape in zip(jnp.split(w, ends[:-1]), shapes, strict=True)])
         rest = iter(constants)
-        leaves = [
-            next(pieces) if isinstance(slot, ParameterSlot) else next(rest) if isinstance(slot, ConstantSlot) else slot
-            for slot in self.slots
-        ]
-        return jax.tree.unflatten(self.structure, leaves)
+
+        def leaf(slot: Hashable) -> Any:
+            match slot:
+                case ParameterSlot():
+                    return next(pieces)
+                case ConstantSlot():
+                    return next(rest)
+                case PartSlot(shape, start, stop):
+                    whole = next(rest).ravel()
+                    return jnp.concatenate([whole[:start], next(pieces), whole[stop:]]).reshape(shape)
+            return slot
+
+        return jax.tree.unflatten(self.structure, [leaf(slot) for slot in self.slots])
 
 
 def is_parameter(leaf: Any) -> bool:
@@ -73,10 +99,17 @@ def is_parameter(leaf: Any) -> bool:
     return isinstance(leaf, jax.Array) and jnp.issubdtype(leaf.dtype, jnp.inexact)
 
 
-def take_apart(module: PyTree) -> tuple[Skeleton, list[np.ndarray], list[np.ndarray]]:
+def take_apart(
+    module: PyTree, free: Sequence[range | None] | None = None
+) -> tuple[Skeleton, list[np.ndarray], list[np.ndarray]]:
     """The skeleton of `module`, its parameters and its constants as they are stored.
 
     Floating JAX arrays are parameters (stored float32); other arrays are constants (floats float32, integers int32).
+
+    Args:
+        module: any pytree.
+        free: for each floating JAX array the positions in C order that are parameters; what is left, and an array with
+            None, is constant. Everything is free where it is None.
 
     Raises:
         UserError: when the module has no parameter, complex arrays, or a leaf that cannot be hashed.
@@ -85,10 +118,21 @@ def take_apart(module: PyTree) -> tuple[Skeleton, list[np.ndarray], list[np.ndar
     slots: list[Hashable] = []
     parameters: list[np.ndarray] = []
     constants: list[np.ndarray] = []
+    parts = iter(free or ())
     for leaf in leaves:
         if is_parameter(leaf):
-            parameters.append(stored(leaf, "a parameter"))
-            slots.append(ParameterSlot(leaf.shape))
+            array = stored(leaf, "a parameter")
+            part = range(array.size) if free is None else next(parts)
+            if part is None:
+                constants.append(array)
+                slots.append(ConstantSlot(array.shape, str(array.dtype)))
+            elif len(part) == array.size:
+                parameters.append(array)
+                slots.append(ParameterSlot(array.shape))
+            else:
+                parameters.append(array.ravel()[part.start : part.stop])
+                constants.append(array)
+                slots.append(PartSlot(array.shape, part.start, part.stop))
         elif isinstance(leaf, np.ndarray | jax.Array):
             constant = stored(leaf, "a constant array of the model")
             constants.append(constant)

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from lambda_hat_cli.artifacts.analysis import FiniteT
+from lambda_hat_cli.experiment.restriction import free_parts
 from lambda_hat_cli.experiment.schema import NormalCrossingModel, QuadraticModel, TargetSpec
 from lambda_hat_cli.truth.references import find_reference
 
@@ -23,10 +24,10 @@ def finite_t_for(spec: TargetSpec, seed: int, nbeta: float, localization: float)
         nbeta: t > 0. localization: γ ≥ 0.
     """
     model = spec.model
-    if isinstance(model, QuadraticModel):
-        value = quadratic_mean(model.curvatures, nbeta, localization)
+    if isinstance(model, QuadraticModel) and (free := free_curvatures(model, spec.restrict)) is not None:
+        value = quadratic_mean(free, nbeta, localization)
         return FiniteT(value=value, se=0.0, kind="exact", source="½ Σ t·h/(t·h + γ), Gaussian integral")
-    if not isinstance(model, NormalCrossingModel):
+    if not isinstance(model, NormalCrossingModel) or spec.restrict is not None:
         reference = find_reference(spec, seed, nbeta, localization)
         if reference is None:
             return _none("neither an exact value nor a reference is known for this target at this t and γ")
@@ -39,6 +40,18 @@ def finite_t_for(spec: TargetSpec, seed: int, nbeta: float, localization: float)
         return _none("the posterior is improper: a normal crossing needs localization γ > 0")
     value = normal_crossing_mean(exponents, nbeta, localization)
     return FiniteT(value=value, se=0.0, kind="exact", source="quadrature over ℝ with the Gaussian localizer")
+
+
+def free_curvatures(model: QuadraticModel, restrict: Sequence[str] | None) -> tuple[float, ...] | None:
+    """The eigenvalues of the Hessian's block of the free coordinates; None for a part of a rotated quadratic.
+
+    Raises:
+        UserError: when `restrict` does not fit the model's one array, w.
+    """
+    part = free_parts({"w": len(model.curvatures)}, restrict)["w"]
+    if len(part) == len(model.curvatures):
+        return model.curvatures
+    return None if model.rotation else model.curvatures[part.start : part.stop]
 
 
 def quadratic_mean(curvatures: Sequence[float], nbeta: float, localization: float) -> float:
