@@ -27,6 +27,7 @@ from lambda_hat_cli.experiment.schema import (
     Strict,
     SuperpositionModel,
     TargetEntry,
+    TargetSpec,
 )
 
 
@@ -158,6 +159,13 @@ def parameter_count(model: Model) -> int | None:
     return len(model.curvatures if model.kind == "quadratic" else model.exponents)
 
 
+def _data_points(spec: TargetSpec) -> int | None:
+    """The number of data points, or None where only the built target knows it."""
+    if spec.rows is not None:
+        return spec.rows[1] - spec.rows[0]
+    return spec.data.n if spec.data is not None else None
+
+
 def _target_rows(
     entry: TargetEntry, seed: int, files: Mapping[str, str], code: Mapping[str, str]
 ) -> Iterable[TargetRow]:
@@ -174,8 +182,8 @@ def _target_rows(
             spec=spec,
             seed=row_seed,
             files=dict(files),
-            d=parameter_count(spec.model),
-            n=spec.data.n if spec.data is not None else None,
+            d=parameter_count(spec.model) if spec.restrict is None else None,
+            n=_data_points(spec),
             code=dict(code),
             pack=pack_id([identity]),
         )

@@ -8,7 +8,9 @@ import json
 from pathlib import PurePosixPath
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
+
+from lambda_hat_cli.experiment.restriction import check_pattern
 
 SCHEMA_VERSION = 2
 
@@ -424,6 +426,14 @@ class Weights(Strict):
 Rank = Annotated[int, Field(ge=0)]
 
 
+def _pattern(text: str) -> str:
+    check_pattern(text)
+    return text
+
+
+Pattern = Annotated[str, AfterValidator(_pattern)]
+
+
 class Stratum(Strict):
     """A true parameter of a two-layer deep_linear model whose layers have these ranks, first layer first."""
 
@@ -438,6 +448,8 @@ class TargetSpec(Strict):
     at: Literal["truth", "trained"] | Stratum | None = None
     train: Training | None = None
     weights: Weights | None = None
+    restrict: Annotated[tuple[Pattern, ...], Field(min_length=1, strict=False)] | None = None
+    rows: Annotated[tuple[Steps, Steps], Field(strict=False)] | None = None
 
     @model_validator(mode="before")
     @classmethod
@@ -474,6 +486,11 @@ def check_target(spec: TargetSpec) -> None:
         ValueError: with the key, the value, what is allowed and what to do.
     """
     model, data = spec.model, spec.data
+    if spec.rows is not None:
+        if spec.rows[0] >= spec.rows[1]:
+            raise ValueError(f"rows: {list(spec.rows)} hold no row: give [start, stop] with start < stop")
+        if isinstance(data, NoData):
+            raise ValueError(f"a {model.kind} model has no rows: leave out `rows`")
     if spec.weights is not None:
         given = [key for key in ("at", "train") if getattr(spec, key) is not None]
         if given:

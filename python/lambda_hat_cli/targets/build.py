@@ -39,6 +39,7 @@ from lambda_hat_cli.targets.data_files import file_data
 from lambda_hat_cli.targets.load import CODE, LoadedTarget, load_artifacts
 from lambda_hat_cli.targets.losses import Likelihood, built_in_loss, likelihood_of
 from lambda_hat_cli.targets.models import BuiltIn, blank, deep_linear, mlp, quadratic
+from lambda_hat_cli.targets.names import free_parts_of
 from lambda_hat_cli.targets.randomness import frame, stream
 from lambda_hat_cli.targets.skeleton import take_apart
 from lambda_hat_cli.targets.starts import mlp_weights, most_singular_weights, polygon, random_weights, stratum_weights
@@ -51,12 +52,13 @@ PACKAGES = ("equinox", "jax", "jaxlib", "numpy", "optax", "pyarrow", "safetensor
 
 
 class TrainingPass:
-    """One training for the targets that differ in `train.steps` alone, made as far as they are asked for."""
+    """One training for the targets that differ in what is studied of it, made as far as they are asked for."""
 
     def __init__(self, rows: Sequence[TargetRow], files: Path | None):
         """Nothing is computed yet; `rows` have ascending steps, `files` is the folder of their own files."""
         self._rows = rows
         self._files = files
+        self._reached: tuple[BuiltIn, TrainingRecord] | None = None
         self._trouble: UserError | None = None
 
     @functools.cached_property
@@ -66,7 +68,8 @@ class TrainingPass:
 
     @functools.cached_property
     def _states(self) -> Iterator[tuple[BuiltIn, TrainingRecord]]:
-        return _trained(self._rows[0].spec, self._rows[0].seed, self.data, [steps_of(row) for row in self._rows])
+        checkpoints = sorted({steps_of(row) for row in self._rows})
+        return _trained(self._rows[0].spec, self._rows[0].seed, self.data, checkpoints)
 
     def after(self, steps: int) -> tuple[BuiltIn, TrainingRecord]:
         """The model after the steps of one of the rows, and how it got there; to be asked in ascending order.
@@ -77,10 +80,12 @@ class TrainingPass:
         if self._trouble is not None:
             raise self._trouble
         try:
-            return next(state for state in self._states if state[1].steps == steps)
+            while self._reached is None or self._reached[1].steps < steps:
+                self._reached = next(self._states)
         except UserError as trouble:
             self._trouble = trouble
             raise
+        return self._reached
 
 
 def build_targets(
@@ -89,7 +94,7 @@ def build_targets(
     files: Path | None,
     attempt: Callable[[TargetRow, Callable[[], None]], None],
 ) -> None:
-    """Build every target as the folder `out/<id>`; those that differ in `train.steps` alone share one training.
+    """Build every target as the folder `out/<id>`; those of one training share it.
 
     Args:
         rows: what to build. out: the folder to put them in.
@@ -138,7 +143,8 @@ def build_target(row: TargetRow, out: Path, files: Path | None, training: Traini
                     else at_weights(blank(row.spec.model), row.spec.weights, row, files)
                 )
             _, likelihood, scale = built_in_loss(row.spec)
-        write_arrays(folder, model, data)
+        data = chosen_rows(data, row.spec.rows)
+        write_arrays(folder, model, data, row.spec.restrict)
         target = load_artifacts(folder, row.spec, data, jax.dtypes.canonicalize_dtype(np.float64))
         write_record(folder / "target.json", describe(row, folder, target, likelihood, scale, record))
 
@@ -235,9 +241,27 @@ def own_file(row: TargetRow, files: Path | None, name: str) -> Path:
     return file
 
 
-def write_arrays(folder: Path, model: Any, data: dict[str, np.ndarray]) -> None:
-    """Write data.npz, params.eqx and static.eqx in their stored dtypes."""
-    _, parameters, constants = take_apart(model)
+def chosen_rows(data: dict[str, np.ndarray], rows: tuple[int, int] | None) -> dict[str, np.ndarray]:
+    """The rows start … stop−1 of the data, or all of them.
+
+    Raises:
+        UserError: when there are not so many.
+    """
+    if rows is None:
+        return data
+    there = len(next(iter(data.values())))
+    if rows[1] > there:
+        raise UserError(f"rows: {list(rows)} go beyond the {there} rows of the data; give [start, stop] within them")
+    return {name: array[rows[0] : rows[1]] for name, array in data.items()}
+
+
+def write_arrays(folder: Path, model: Any, data: dict[str, np.ndarray], restrict: Sequence[str] | None) -> None:
+    """Write data.npz, params.eqx and static.eqx in their stored dtypes.
+
+    Raises:
+        UserError: when `restrict` does not fit the model's parameters.
+    """
+    _, parameters, constants = take_apart(model, free_parts_of(model, restrict))
     np.savez(folder / "data.npz", allow_pickle=False, **data)
     eqx.tree_serialise_leaves(folder / "params.eqx", parameters)
     eqx.tree_serialise_leaves(folder / "static.eqx", constants)

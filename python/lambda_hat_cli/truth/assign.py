@@ -14,6 +14,7 @@ from lambda_hat_cli.experiment.schema import (
     TeacherData,
 )
 from lambda_hat_cli.truth import coefficients
+from lambda_hat_cli.truth.finite_t import free_curvatures
 
 
 def truth_for(spec: TargetSpec) -> Truth:
@@ -21,16 +22,24 @@ def truth_for(spec: TargetSpec) -> Truth:
 
     A deep linear target at its truth sits at the most singular point of its level set, where the local coefficient is
     the model's; at given ranks its two layers lie on a known stratum. A trained w* lies on an unknown one.
+
+    Raises:
+        UserError: when `restrict` does not fit a quadratic.
     """
     model = spec.model
     if spec.weights is not None:
         return _none("w* comes from a file of weights: the stratum it lies on is unknown, so no exact value applies")
+    if isinstance(model, QuadraticModel) and (free := free_curvatures(model, spec.restrict)) is not None:
+        positive = sum(curvature > 0 for curvature in free)
+        return _exact(coefficients.quadratic(positive), "exact_global" if spec.restrict is None else "exact_local")
+    if spec.restrict is not None:
+        return _none("no exact value is known for a part of the parameters of this model")
+    if spec.rows is not None:
+        return _none("no exact value is known for a part of the data")
     if isinstance(model, PythonModel):
         return _none("no exact value is known for a user's own model")
     if isinstance(model, SuperpositionModel):
         return _none("the polygons' coefficients are not proved; docs/targets.md has the published ones")
-    if isinstance(model, QuadraticModel):
-        return _exact(coefficients.quadratic(sum(curvature > 0 for curvature in model.curvatures)), "exact_global")
     if isinstance(model, NormalCrossingModel):
         return _exact(coefficients.normal_crossing(model.exponents), "exact_global")
     if spec.at == "trained":
