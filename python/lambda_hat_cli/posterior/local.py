@@ -14,6 +14,7 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Float, Int
 
+from lambda_hat_cli.errors import UserError
 from lambda_hat_cli.targets.load import LoadedTarget
 
 
@@ -153,8 +154,16 @@ class LocalPosterior(eqx.Module):
 
 
 def resolve_inverse_temperature(inverse_temperature: float | str, n: int) -> float:
-    """β as a number; `auto` is 1/log n (Watanabe 2013)."""
-    return 1.0 / math.log(n) if isinstance(inverse_temperature, str) else inverse_temperature
+    """β as a number; `auto` is 1/log n (Watanabe 2013).
+
+    Raises:
+        UserError: for `auto` with a single data point.
+    """
+    if not isinstance(inverse_temperature, str):
+        return inverse_temperature
+    if n < 2:
+        raise UserError(f"inverse_temperature auto is 1/log n, and there is {n} row of data; give it as a number")
+    return 1.0 / math.log(n)
 
 
 @jax.jit

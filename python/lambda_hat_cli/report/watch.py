@@ -35,6 +35,7 @@ class Result(BaseModel):
     ess_mean: float | None
     rhat: float | None
     verdict: str
+    reasons: tuple[str, ...]
 
 
 @dataclass(frozen=True)
@@ -261,48 +262,44 @@ Cells = tuple[str, ...]
 
 
 def _cells(run: WatchedRun, now: float) -> tuple[Cells, str | None]:
-    """The row of a run: its numbers, or in place of them, where it has none yet, what it said last."""
+    """The row of a run, and what is said in place of its numbers where it has none."""
     folder, state = clipped(run.folder, _FOLDER_WIDTH), _words(run.state)
-    result = _result(run.result / "analysis.json") if run.state not in ("running", "lost") else None
+    empty = ("",) * (len(_HEADERS) - 2)
+    result = None if run.state in ("running", "lost") else _result(run.result / "analysis.json")
     if result is not None:
         estimate = numbers.estimate(result.llc, result.llc_low, result.llc_high)
-        shown = (estimate, _rhat(result.rhat), numbers.count(result.ess_mean), "", "", "")
-        return (folder, f"{state}, {result.verdict}", *shown), None
+        told = (folder, f"{state}, {result.verdict}")
+        if result.llc is None:
+            return (*told, *empty), next(iter(result.reasons), None)
+        return (*told, estimate, _rhat(result.rhat), numbers.count(result.ess_mean), "", "", ""), None
     if run.progress is None:
-        return (folder, state, "", "", "", "", "", ""), None
-    silent = f"{_span(max(0.0, now - run.heard))} ago" if run.state == "running" else ""
-    told = run.progress.estimate
+        return (folder, state, *empty), None
+    silent = f"{_span(max(0.0, now - run.heard))} ago"
     if run.state == "lost":
-        words = f"its task ended with status {run.exit_status}; last word: {run.progress.line}"
-        return (folder, state, "", "", "", "", "", ""), words
-    if told is None:
-        return (folder, state, "", "", "", "", "", silent), run.progress.line
-    half = told.half_width
-    low, high = (None, None) if half is None else (told.llc - half, told.llc + half)
-    left = "" if told.seconds_left is None or run.state != "running" else f"≤ {_span(told.seconds_left)}"
-    draws = f"{told.chains} × {told.draws:,}"
-    return (
-        (
-            folder,
-            state,
-            numbers.estimate(told.llc, low, high),
-            _rhat(told.rhat),
-            numbers.count(told.ess),
-            draws,
-            left,
-            silent,
-        ),
-        None,
+        words = f"its task ended with status {run.exit_status}; {silent}: {run.progress.line}"
+        return (folder, state, *empty), words
+    so_far = run.progress.estimate
+    if so_far is None:
+        return (folder, state, *empty), f"{silent}: {run.progress.line}"
+    half = so_far.half_width
+    low, high = (None, None) if half is None else (so_far.llc - half, so_far.llc + half)
+    left = "" if so_far.seconds_left is None or run.state != "running" else f"≤ {_span(so_far.seconds_left)}"
+    shown = (
+        numbers.estimate(so_far.llc, low, high),
+        _rhat(so_far.rhat),
+        numbers.count(so_far.ess),
+        f"{so_far.chains} × {so_far.draws:,}",
+        left,
+        silent,
     )
+    return (folder, state, *shown), None
 
 
 def _row(cells: Cells, words: str | None, widths: Sequence[int]) -> str:
-    """The aligned cells; words take the place of the columns between the state and the last."""
+    """The aligned cells; words take the place of all columns after the state."""
     if words is None:
         return aligned(cells, widths, _RIGHT)
-    room = sum(widths[2:-1]) + 2 * (len(widths) - 4)
-    middle = clipped(" ".join(words.split()), room)
-    return aligned((*cells[:2], middle, cells[-1]), (*widths[:2], room, widths[-1]), {3})
+    return f"{aligned(cells[:2], widths[:2], ())}  {' '.join(words.split())}"
 
 
 def _result(file: Path) -> Result | None:
