@@ -492,11 +492,11 @@ def check_target(spec: TargetSpec) -> None:
         if isinstance(data, NoData):
             raise ValueError(f"a {model.kind} model has no rows: leave out `rows`")
     if spec.weights is not None:
+        if isinstance(model, QuadraticModel | NormalCrossingModel | SuperpositionModel):
+            raise ValueError(f"a {model.kind} model is studied at its known minimum: leave out `weights`")
         given = [key for key in ("at", "train") if getattr(spec, key) is not None]
         if given:
             raise ValueError(f"`weights` are w*: leave out `{given[0]}`")
-        if isinstance(model, QuadraticModel | NormalCrossingModel | SuperpositionModel):
-            raise ValueError(f"a {model.kind} model is studied at its known minimum: leave out `weights`")
     if isinstance(model, QuadraticModel | NormalCrossingModel | SuperpositionModel):
         if not isinstance(data, NoData):
             got = data and data.kind

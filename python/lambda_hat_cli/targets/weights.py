@@ -62,9 +62,7 @@ def _faults(name: str, leaf: Any, called: str, array: np.ndarray) -> list[str]:
         return [f"{name} has shape {leaf.shape}, but {called} in the file {array.shape}{turned}"]
     floating = jnp.issubdtype(leaf.dtype, jnp.floating)
     if floating != jnp.issubdtype(array.dtype, jnp.floating):
-        return [
-            f"{called} has dtype {array.dtype}, but {name} holds {'floating-point' if floating else 'whole'} numbers"
-        ]
+        return [f"{called} has dtype {array.dtype}, but {name} holds {'real' if floating else 'whole'} numbers"]
     if not floating:
         return []
     with np.errstate(over="ignore"):
