@@ -26,6 +26,7 @@ from lambda_hat_cli.samplers.isokinetic import Moving, leapfrog, refreshed, unit
 from lambda_hat_cli.samplers.leaving import about_to_fill
 from lambda_hat_cli.samplers.mclmc import MclmcSampler
 from oracles.exact_targets import crossing, exact_llc, quadratic
+from oracles.silence import silent
 
 CURVATURES = np.geomspace(1.0, 100.0, 20)
 SEEDS = 4
@@ -35,10 +36,6 @@ MCLMC = MclmcSampler(MclmcSettings(kind="mclmc"))
 # Two-sided 1e-4 is 3.9 standard errors; these are estimated, and few.
 BEYOND_CHANCE = 4.5
 integrators = blackjax.mcmc.integrators
-
-
-def silent(line: str) -> None:
-    del line
 
 
 def run(

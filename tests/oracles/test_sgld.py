@@ -21,13 +21,10 @@ from lambda_hat_cli.samplers.sgld import SgldSampler
 from lambda_hat_cli.samplers.sgld_curvature import EQUIVALENTS
 from lambda_hat_cli.samplers.sgld_steps import LangevinState, StepParameters
 from oracles.exact_targets import NBETA, AllRows, crossing, exact_llc, quadratic, regression
+from oracles.silence import silent
 
 CHAINS = 32
 CURVATURES = np.array([0.1, 1.0, 10.0])
-
-
-def silent(line: str) -> None:
-    del line
 
 
 def warmed(sampler: SgldSampler, posterior: LocalPosterior, limit: float = 1e9) -> tuple[WarmedUp, GradientLedger]:

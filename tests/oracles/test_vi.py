@@ -17,12 +17,9 @@ from lambda_hat_cli.samplers.vi_family import MixtureOfFactorAnalyzers
 from lambda_hat_cli.samplers.vi_flow import initial_flow
 from lambda_hat_cli.samplers.vi_whitening import Whitening, whiten
 from oracles.exact_targets import NBETA, crossing, exact_llc, quadratic, rotation
+from oracles.silence import silent
 
 CURVATURES = np.geomspace(1, 100, 20)
-
-
-def silent(line: str) -> None:
-    del line
 
 
 def fitted(turn: np.ndarray | None, limit: float = 1e6, **settings: int | str) -> tuple[VariationalRun, GradientLedger]:

@@ -1,4 +1,4 @@
-"""Targets of which only some parameters, or some rows, are studied: the same loss, and exact values on the quadratic."""
+"""Targets of which some parameters, or some rows, are studied: the same loss, exact values on the quadratic."""
 
 from collections.abc import Callable
 from fractions import Fraction
@@ -130,7 +130,7 @@ def test_patterns_that_do_not_fit(patterns: list[str], message: str) -> None:
     ],
 )
 def test_sections_that_make_no_sense(change: dict[str, Any], message: str) -> None:
-    with pytest.raises(ValueError, match="restrict|rows") as told:
+    with pytest.raises(ValueError, match=r"restrict|rows") as told:
         TargetSpec.model_validate({**NET, **change})
     assert message in str(told.value)
 
