@@ -333,7 +333,7 @@ def documented_rows() -> list[str]:
         for member in get_args(get_args(union)[0]):
             kind = get_args(member.model_fields["kind"].annotation)[0]
             found += [f"| {kind} {row}" for row in _rows_of(member) if not row.startswith("| `kind`")]
-    for section in (schema.PosteriorGrid, schema.TrainingSection, schema.RunsSection):
+    for section in (schema.PosteriorGrid, schema.TrainingSection, schema.Weights, schema.RunsSection):
         found += _rows_of(section)
     found += [f"| `{key}` |" for model in (schema.Experiment, schema.TargetSpec) for key in model.model_fields]
     found += [f"| `match.{key}` |" for key in schema.Match.model_fields]

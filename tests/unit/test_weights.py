@@ -87,8 +87,9 @@ def test_a_model_that_torch_trained_has_the_loss_that_torch_says(tmp_path: Path)
     assert {(record.truth.kind, record.training, record.d) for record in records.values()} == {("none", None, 122)}
 
 
-def test_names_are_paths(tmp_path: Path) -> None:
+def test_names_are_paths() -> None:
     assert parameter_names(blank(MLP)) == ["layers/0/weight", "layers/0/bias", "layers/1/weight", "layers/1/bias"]
+    assert parameter_names(eqx.nn.MLP(3, 2, 8, 1, key=jax.random.key(0))) == parameter_names(blank(MLP))
     linear = DeepLinearModel(kind="deep_linear", widths=(3, 2, 3))
     assert parameter_names(blank(linear)) == ["weights/0", "weights/1"]
     assert parameter_names({"a": [jnp.ones(1), np.ones(1)], "b": jnp.ones(1)}) == ["a/0", "b"]
