@@ -150,7 +150,6 @@ def target_record(case: Case) -> TargetRecord:
         training=None,
         truth=truth_for(case.spec),
         versions={},
-        seconds=0.1,
         code={},
         checksums={},
     )

@@ -123,7 +123,6 @@ def target_record(row: TargetRow, key: str) -> TargetRecord:
         training=TrainingRecord(steps=5000, recorded_steps=(0, 5000), losses=(51.2, 0.49)) if trained else None,
         truth=TRUTHS[key],
         versions={"jax": "0.10.2", "optax": "0.2.8"},
-        seconds=4.2,
         code={},
         checksums={},
     )
@@ -484,8 +483,7 @@ def test_many_runs_link_their_pictures(case: Case, monkeypatch: pytest.MonkeyPat
     monkeypatch.setattr(page, "EMBED_UP_TO_RUNS", 6)
     collection = collect(*(case.folder / name for name in ("plan", "analyses", "targets", "failures")))
     summary = case.folder / "summary"
-    pictures = ("llc_convergence_combined.png", "llc_convergence", "training", "temperatures")
-    text = page.page(collection, *(summary / name for name in pictures))
+    text = page.page(collection, summary)
     sources = re.findall(r'src="([^"]*)"', text)
     assert [source[:22] for source in sources].count("data:image/png;base64,") == 1
     assert f"../runs/{case.runs[0].folder}/rank_energy.png" in sources
@@ -538,6 +536,8 @@ def test_several_temperatures_are_read_together(tmp_path: Path) -> None:
     (line,) = csv.DictReader((tmp_path / "summary/temperatures.csv").read_text().splitlines())
     assert (line["runs"], line["temperatures"], line["multiplicity_low"]) == ("4", "4", "1")
     assert float(line["llc_regression_low"]) < 10 < float(line["llc_regression_high"])
+    assert 40 < float(line["free_energy"]) < 46
+    assert float(line["free_energy_low"]) < 10 * math.log(10001 / 101) < float(line["free_energy_high"])
     assert "Over inverse temperatures" in (tmp_path / "summary/report.html").read_text()
     lost = replace(collection, runs=(replace(runs[0], analysis=None), *runs[1:]))
     assert "quadratic at β = 0.1, γ = 1 / hmc: missing" in console.table(lost)

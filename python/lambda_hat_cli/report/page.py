@@ -15,10 +15,12 @@ from lambda_hat_cli.report.checkpoints import TrainingGroup, steps_of, training_
 from lambda_hat_cli.report.collect import OUTCOMES, Collection, Outcome, PlannedRun, PlannedTarget
 from lambda_hat_cli.report.console import summary
 from lambda_hat_cli.report.groups import Group, groups, run_label
+from lambda_hat_cli.report.layout import CHECKPOINTS, CONVERGENCE, OVERVIEW, TEMPERATURES, TRAINING
 from lambda_hat_cli.report.replicates import Together, shown, together
 from lambda_hat_cli.report.results import ResultRow, result_row
 from lambda_hat_cli.report.temperatures import (
     TemperatureGroup,
+    free_energy_words,
     multiplicity_words,
     regression_words,
     temperature_groups,
@@ -105,27 +107,21 @@ class TargetView:
     temperatures: tuple[TemperatureView, ...]
 
 
-def page(
-    collection: Collection, overview: Path, pictures: Path, training: Path, temperatures: Path, checkpoints: Path
-) -> str:
+def page(collection: Collection, folder: Path) -> str:
     """The page as HTML text.
 
     Args:
         collection: every planned target and run.
-        overview: the overview picture, beside which the page will lie.
-        pictures: the folder of the combined pictures, beside it.
-        training: the folder of the training curves, beside it.
-        temperatures: the folder of the pictures over t, beside it.
-        checkpoints: the folder of the pictures through training, beside it.
+        folder: the summary folder, which has the pictures and will have the page.
     """
     embed = len(collection.runs) <= EMBED_UP_TO_RUNS
     name = collection.plan.experiment.name
     by_target: dict[str, list[GroupView]] = defaultdict(list)
     for group in groups(collection):
-        by_target[group.target.row.id].append(_group_view(name, group, pictures, embed))
+        by_target[group.target.row.id].append(_group_view(name, group, folder / CONVERGENCE, embed))
     over_t: dict[str, list[TemperatureView]] = defaultdict(list)
     for found in temperature_groups(collection):
-        over_t[found.target.row.id].append(_temperature_view(name, found, temperatures, embed))
+        over_t[found.target.row.id].append(_temperature_view(name, found, folder / TEMPERATURES, embed))
     environment = Environment(
         loader=FileSystemLoader(_TEMPLATES),
         autoescape=True,
@@ -141,6 +137,7 @@ def page(
         "with_width": numbers.with_width,
         "multiplicity": multiplicity_words,
         "regression": regression_words,
+        "free_energy": free_energy_words,
         "steps": steps_of,
     }
     return environment.get_template("report.html.j2").render(
@@ -150,18 +147,20 @@ def page(
         changes=collection.plan.set,
         summary=summary(collection),
         outcomes=[(outcome, collection.count(outcome), _MEANINGS[outcome]) for outcome in OUTCOMES],
-        overview=_picture(overview, overview.name, f"λ̂ over gradients for all targets of {name}", embed=True),
+        overview=_picture(folder / OVERVIEW, OVERVIEW, f"λ̂ over gradients for all targets of {name}", embed=True),
         targets=[
             TargetView(
                 target,
                 _as_yaml(target.row.spec.model_dump(mode="json", exclude_none=True)),
-                _training_picture(target, training, embed),
+                _training_picture(target, folder / TRAINING, embed),
                 tuple(by_target[target.row.id]),
                 tuple(over_t[target.row.id]),
             )
             for target in collection.targets
         ],
-        through_training=[_checkpoint_view(name, group, checkpoints, embed) for group in training_groups(collection)],
+        through_training=[
+            _checkpoint_view(name, group, folder / CHECKPOINTS, embed) for group in training_groups(collection)
+        ],
         stray=collection.stray,
         versions=_versions(collection),
         machines=_machines(collection.runs),

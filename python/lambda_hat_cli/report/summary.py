@@ -12,15 +12,10 @@ from lambda_hat_cli.report.checkpoints import checkpoint_panel, training_groups,
 from lambda_hat_cli.report.collect import Collection
 from lambda_hat_cli.report.console import table
 from lambda_hat_cli.report.groups import groups, panel, samplers
+from lambda_hat_cli.report.layout import CHECKPOINTS, CONVERGENCE, OVERVIEW, TEMPERATURES, TRAINING
 from lambda_hat_cli.report.page import page
 from lambda_hat_cli.report.results import result_rows, write_csv, write_parquet
 from lambda_hat_cli.report.temperatures import temperature_groups, temperature_panel, write_temperatures
-
-OVERVIEW = "llc_convergence_combined.png"
-PICTURES = "llc_convergence"
-TRAINING = "training"
-TEMPERATURES = "temperatures"
-CHECKPOINTS = "checkpoints"
 
 
 def write_summary(folder: Path, collection: Collection) -> None:
@@ -46,10 +41,7 @@ def write_summary(folder: Path, collection: Collection) -> None:
         (folder / CHECKPOINTS).mkdir()
         for each in through_training:
             draw_checkpoints(checkpoint_panel(name, each), samplers(collection), folder / CHECKPOINTS / each.picture)
-    write_text(
-        folder / "report.html",
-        page(collection, *(folder / name for name in (OVERVIEW, PICTURES, TRAINING, TEMPERATURES, CHECKPOINTS))),
-    )
+    write_text(folder / "report.html", page(collection, folder))
 
 
 def counts(collection: Collection) -> dict[str, int]:
@@ -62,9 +54,9 @@ def _draw_pictures(folder: Path, collection: Collection) -> None:
     every, names = groups(collection), samplers(collection)
     panels = [panel(collection, group) for group in every]
     draw_overview(panels, names, folder / OVERVIEW)
-    (folder / PICTURES).mkdir()
+    (folder / CONVERGENCE).mkdir()
     for group, shown in zip(every, panels, strict=True):
-        draw_panel(shown, names, folder / PICTURES / group.picture)
+        draw_panel(shown, names, folder / CONVERGENCE / group.picture)
     for target in collection.targets:
         if target.training is not None:
             (folder / TRAINING).mkdir(exist_ok=True)

@@ -8,6 +8,7 @@ from pathlib import Path
 from lambda_hat_cli.artifacts.analysis import AnalysisRecord
 from lambda_hat_cli.artifacts.store import write_text
 from lambda_hat_cli.estimate.analysis import limit_of
+from lambda_hat_cli.estimate.free_energy import FreeEnergy, free_energy
 from lambda_hat_cli.estimate.interval import WIDTH
 from lambda_hat_cli.estimate.temperatures import Multiplicity, Regression, Temperature, multiplicity, regression
 from lambda_hat_cli.figures.temperatures import Series, TemperaturePanel
@@ -17,7 +18,8 @@ from lambda_hat_cli.report.collect import Collection, PlannedRun, PlannedTarget
 COLUMNS = (
     "target", "target_id", "gamma", "sampler", "runs", "temperatures", "llc_regression", "llc_regression_se",
     "llc_regression_low", "llc_regression_high", "llc_regression_misfit_p", "multiplicity_best", "multiplicity_low",
-    "multiplicity_high", "multiplicity_misfit_p",
+    "multiplicity_high", "multiplicity_misfit_p", "free_energy", "free_energy_se", "free_energy_quadrature",
+    "free_energy_low", "free_energy_high",
 )  # fmt: skip
 
 
@@ -30,6 +32,7 @@ class SamplerSeries:
     records: tuple[AnalysisRecord, ...]
     regression: Regression | None
     multiplicity: Multiplicity | None
+    free_energy: FreeEnergy | None
 
 
 @dataclass(frozen=True)
@@ -94,7 +97,7 @@ def write_temperatures(path: Path, groups: tuple[TemperatureGroup, ...]) -> None
     table.writerow(COLUMNS)
     for group in groups:
         for series in group.series:
-            line, found = series.regression, series.multiplicity
+            line, found, energy = series.regression, series.multiplicity, series.free_energy
             temperatures = len({record.nbeta for record in series.records})
             table.writerow(
                 [
@@ -102,6 +105,8 @@ def write_temperatures(path: Path, groups: tuple[TemperatureGroup, ...]) -> None
                     *(len(series.records), temperatures),
                     *((line.llc, line.se, line.low, line.high, line.misfit_p) if line else 5 * [None]),
                     *((found.best, found.low, found.high, found.misfit_p) if found else 4 * [None]),
+                    *((energy.difference, energy.se, energy.quadrature) if energy else 3 * [None]),
+                    *((energy.low, energy.high) if energy else 2 * [None]),
                 ]
             )
     write_text(path, text.getvalue())
@@ -127,6 +132,14 @@ def multiplicity_words(found: Multiplicity | None) -> str:
     return f"{found.low}" if found.low == found.high else f"{found.low} to {found.high}"
 
 
+def free_energy_words(found: FreeEnergy | None) -> str:
+    """The difference of free energies with its interval, and between which t."""
+    if found is None:
+        return "needs two temperatures"
+    ends = f", from t = {numbers.significant(found.low_nbeta)} to {numbers.significant(found.high_nbeta)}"
+    return numbers.estimate(found.difference, found.low, found.high) + ends
+
+
 def _series(sampler: str, runs: list[PlannedRun]) -> SamplerSeries:
     usable = [run for run in runs if run.analysis is not None and run.analysis.record.llc is not None]
     usable.sort(key=lambda run: run.analysis.record.nbeta if run.analysis else 0.0)
@@ -138,6 +151,7 @@ def _series(sampler: str, runs: list[PlannedRun]) -> SamplerSeries:
         records=records,
         regression=regression(points),
         multiplicity=multiplicity(points, records[0].d) if records else None,
+        free_energy=free_energy(points),
     )
 
 
