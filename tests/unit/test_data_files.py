@@ -131,7 +131,7 @@ def told(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     (folder / "no.parquet").write_text("PAR1")
     arrays = {"x": np.ones((3, 2)), "short": np.ones(2), "bad": np.array([[1, 2], [3, np.inf], [5, 6]])}
     arrays |= {"objects": np.array([{}, None], object), "complex": np.ones(3) * 1j, "y": np.arange(3.0)}
-    np.savez(folder / "t.npz", **arrays, wide=np.ones((3, 4)))
+    np.savez(folder / "t.npz", **arrays, wide=np.ones((3, 4)), gap=[0, np.nan, 1])
     (folder / "no.npz").write_bytes(b"\x80\x04N.")
     for name, change in OTHERS.items():
         targets[name] = target({**REGRESSION, **change[0]})
@@ -144,6 +144,8 @@ OTHERS: dict[str, tuple[dict[str, Any], str]] = {
     "type": ({"path": "t.parquet", "inputs": ["b", "t"]}, 'column 3 "t" holds'),
     "unlabelled": ({"path": "t.parquet", "inputs": ["b", "y"], "outputs": "t", "noise": None, "classes": [*"xyz"]},
                    'column 3 "t" has no label in row 3'),
+    "nan-label": ({"path": "t.npz", "outputs": "gap", "noise": None, "classes": "sorted"},
+                  'column 1 of "gap" has no label in row 2'),
     "no-parquet": ({"path": "no.parquet"}, "no.parquet: is no parquet file that can be read"),
     "no-array": ({"path": "t.npz", "inputs": "X"}, 't.npz: has no array "X"'),
     "unequal": ({"path": "t.npz", "outputs": "short"}, '"x" has 3 rows, "short" has 2; they must have the same'),

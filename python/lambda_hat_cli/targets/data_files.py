@@ -311,10 +311,10 @@ def _read_parquet(file: Path, data: FileData) -> Cells:
 
 
 def _label(value: Any) -> Label:
-    """A label as it stands in a file of typed columns; missing ones are empty text."""
-    if isinstance(value, bool | np.bool_):
-        return int(value)
-    return value if isinstance(value, int | str) else "" if value is None else str(value)
+    """A label as it stands in a file of typed columns; missing ones, NaN too, are empty text."""
+    if value is None or value != value:
+        return ""
+    return int(value) if isinstance(value, bool) else value if isinstance(value, int | str) else str(value)
 
 
 # Arrays -----------------------------------------------------------------------------------------
