@@ -17,10 +17,11 @@ def __getattr__(name: str) -> Any:
     try:
         api = importlib.import_module(f"{__name__}.api")
     except ModuleNotFoundError as missing:
-        if (missing.name or "").startswith(__name__):
+        package = (missing.name or "").partition(".")[0]
+        if package == __name__:
             raise
         raise ImportError(
-            f"{name} needs the package {missing.name}, which is not installed here: install lambda-hat-cli[sample], or "
+            f"{name} needs the package {package}, which is not installed here: install lambda-hat-cli[sample], or "
             "lambda-hat-cli[sample,analyze] for its pictures too"
         ) from missing
     return getattr(api, name)

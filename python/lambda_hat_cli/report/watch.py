@@ -227,13 +227,13 @@ def table(survey: Survey, limit: int, now: float, width: int = WIDTH) -> str:
         now: seconds since 1970, by the clock that the progress files' times are compared with.
 
     Returns:
-        Lines of at most `width` columns, ending in a newline.
+        Lines, the table's of at most `width` columns, ending in a newline.
     """
     told = sorted(
         (run for run in survey.runs if run.state != "waiting"),
         key=lambda run: (_IN_FLIGHT_FIRST.index(run.state) if run.state in _IN_FLIGHT_FIRST[:3] else 3, -run.heard),
     )
-    lines = [summary(survey), *([survey.note] if survey.note else [])]
+    lines = [summary(survey)]
     if told:
         rows = [_cells(run, now) for run in told[:limit]]
         widths = [max(map(columns_of, column)) for column in zip(_HEADERS, *(cells for cells, _ in rows), strict=True)]
@@ -241,7 +241,8 @@ def table(survey: Survey, limit: int, now: float, width: int = WIDTH) -> str:
         lines += [_row(cells, words, widths) for cells, words in rows]
         if len(told) > limit:
             lines.append(f"and {len(told) - limit:,} more")
-    return "\n".join(clipped(line.rstrip(), width) for line in lines) + "\n"
+    note = [] if survey.note is None else ["", survey.note]
+    return "\n".join([*(clipped(line.rstrip(), width) for line in lines), *note]) + "\n"
 
 
 def summary(survey: Survey) -> str:
