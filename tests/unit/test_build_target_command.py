@@ -109,7 +109,11 @@ def test_bad_input_leaves_one_message_and_nothing_else(tmp_path: Path) -> None:
         (row(REDUCED_RANK), ["--out", "there"], f"there/{ID}: exists already"),
         ({**row(REDUCED_RANK), "seed": "x"}, ["--out", "t"], "rows.jsonl: line 1: seed"),
         (row(REDUCED_RANK, code={}), ["--out", "t"], "start the pipeline again"),
-        (row({"model": PYTHON}, files={"mine/model.py": "0"}), ["--out", "t"], "mine is made of mine/model.py; give with"),
+        (
+            row({"model": PYTHON}, files={"mine/model.py": "0"}),
+            ["--out", "t"],
+            "mine: is made of mine/model.py; give with",
+        ),
     ]:
         done = command(tmp_path, fields, *options)
         assert done.returncode == 2, done.stderr
