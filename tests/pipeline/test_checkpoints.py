@@ -30,7 +30,7 @@ def test_more_checkpoints_leave_those_that_are_done(tmp_path: Path) -> None:
     summary = tmp_path / "launch/results/summary"
     with (summary / "checkpoints.csv").open(encoding="utf-8", newline="") as stream:
         rows = list(csv.DictReader(stream))
-    assert [(row["entry"], row["steps"]) for row in rows] == [("net", steps) for steps in ("0", "20", "50", "90")]
+    assert [(row["name"], row["steps"]) for row in rows] == [("net", steps) for steps in ("0", "20", "50", "90")]
     assert {row["run_id"]: row["llc"] for row in rows} == {row["run_id"]: row["llc"] for row in more.results()}
     losses = [float(row["loss"]) for row in rows]
     assert losses == sorted(losses, reverse=True)

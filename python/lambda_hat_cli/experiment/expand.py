@@ -169,7 +169,7 @@ def _data_points(spec: TargetSpec) -> int | None:
 def _target_rows(
     entry: TargetEntry, seed: int, files: Mapping[str, str], code: Mapping[str, str]
 ) -> Iterable[TargetRow]:
-    row_seed = derive_seed(seed, "targets")
+    row_seed = derive_seed(seed if entry.seed is None else entry.seed, "targets")
     for spec in entry.spec.each():
         identity = target_id(spec, row_seed, files)
         several = entry.spec.train is not None and entry.spec.train.checkpoints is not None
@@ -177,7 +177,7 @@ def _target_rows(
         yield TargetRow(
             id=identity,
             name=name,
-            entry=entry.name,
+            entry=entry.group or entry.name,
             folder=f"{name}-{identity[:8]}",
             spec=spec,
             seed=row_seed,

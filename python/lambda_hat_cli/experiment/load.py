@@ -1,5 +1,6 @@
 """From an experiment file and `--set` to a validated Experiment, or one message with everything that is wrong."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -7,10 +8,13 @@ from pydantic import ValidationError
 
 from lambda_hat_cli.experiment.assignments import assign
 from lambda_hat_cli.experiment.document import read_document
+from lambda_hat_cli.experiment.grid import expand_grids
 from lambda_hat_cli.experiment.problems import Key, Problem, hint_and_allowed, join_path, problems_of, refuse
 from lambda_hat_cli.experiment.schema import Experiment, TargetSpec
 
 _ENTRIES = {"targets": "spec", "samplers": "settings"}
+_BESIDE = {"targets": ("name", "group", "seed"), "samplers": ("name",)}
+"""What an entry holds beside that: names, and a target's own seed."""
 
 
 def load_experiment(path: Path, assignments: str = "") -> Experiment:
@@ -32,17 +36,26 @@ def load_experiment(path: Path, assignments: str = "") -> Experiment:
 
 def _validate(document: dict[str, Any]) -> tuple[Experiment | None, list[str]]:
     """The experiment, or None and a sentence for each problem."""
-    nested = {key: _nest(key, value) for key, value in document.items() if value is not None or key in _ENTRIES}
+    given = {key: value for key, value in document.items() if value is not None or key in _ENTRIES}
+    origin: tuple[int, ...] = ()
+    lines: list[str] = []
+    if isinstance(targets := document.get("targets"), list):
+        grids = expand_grids(targets)
+        given["targets"], origin = list(grids.entries), grids.origin
+        lines = [f"{_entry('targets', place, targets[place])}: {text}" for place, text in grids.problems]
+    nested = {key: _nest(key, value) for key, value in given.items()}
     try:
         experiment = Experiment.model_validate(nested)
     except ValidationError as error:
-        problems = problems_of(error, Experiment, nested)
-        return None, [
-            f"{place}: {text}" if (place := _place(problem.path, nested)) else text
-            for problem in problems
+        found = [
+            f"{place}: {text}" if (place := _place(problem.path, nested, origin)) else text
+            for problem in problems_of(error, Experiment, nested)
             for text in [_text(problem, nested)]
+            if not (problem.path == ("targets",) and lines)
         ]
-    lines = _repeated_names(experiment)
+        # The combinations of a grid are told the same.
+        return None, lines + list(dict.fromkeys(found))
+    lines += _repeated_names(experiment)
     return (None, lines) if lines else (experiment, [])
 
 
@@ -56,8 +69,9 @@ def _nest(key: str, value: Any) -> Any:
 def _nest_entry(key: str, entry: Any) -> Any:
     if not isinstance(entry, dict):
         return entry
-    content = {name: value for name, value in entry.items() if name != "name"}
-    nested = {"name": entry["name"]} if "name" in entry else {}
+    apart = _BESIDE[key]
+    content = {name: value for name, value in entry.items() if name not in apart}
+    nested = {name: entry[name] for name in apart if name in entry}
     if key == "samplers" and "name" not in entry:
         # The kind itself is complained about where it is wrong, so the name only has to be a valid one.
         kind = entry.get("kind")
@@ -65,16 +79,21 @@ def _nest_entry(key: str, entry: Any) -> Any:
     return nested | {_ENTRIES[key]: content}
 
 
-def _place(path: tuple[Key, ...], nested: dict[str, Any]) -> str:
-    """A path as a person writes it: `targets[1] "dln" model.widths[0]`."""
+def _place(path: tuple[Key, ...], nested: dict[str, Any], origin: Sequence[int]) -> str:
+    """A path as a person writes it: `targets[1] "dln" model.widths[0]`; `origin`: the targets' places in the file."""
     if len(path) < 2 or path[0] not in _ENTRIES:
         return join_path(path)
     section, position, *rest = path
-    entry = nested[str(section)][position]
-    name = entry.get("name") if isinstance(entry, dict) else None
     rest = rest[1:] if rest[:1] == [_ENTRIES[str(section)]] else rest
-    label = f' "{name}"' if isinstance(name, str) and rest != ["name"] else ""
-    return f"{section}[{position}]{label} {join_path(rest)}".strip()
+    place = origin[int(position)] if section == "targets" else int(position)
+    entry = nested[str(section)][position]
+    return f"{_entry(str(section), place, entry if rest != ['name'] else None)} {join_path(rest)}".strip()
+
+
+def _entry(section: str, position: int, entry: Any) -> str:
+    """An entry as a person finds it: its place in the file and its name there."""
+    name = (entry.get("group") or entry.get("name")) if isinstance(entry, dict) else None
+    return f'{section}[{position}] "{name}"' if isinstance(name, str) else f"{section}[{position}]"
 
 
 def _text(problem: Problem, nested: dict[str, Any]) -> str:
@@ -88,7 +107,7 @@ def _text(problem: Problem, nested: dict[str, Any]) -> str:
             )
         case ("targets", int(), "spec") if problem.text.startswith("unknown key"):
             key = problem.text.split('"')[1]
-            return f'unknown key "{key}"{hint_and_allowed(key, ["name", *TargetSpec.model_fields])}'
+            return f'unknown key "{key}"{hint_and_allowed(key, ["name", "seed", "grid", *TargetSpec.model_fields])}'
         case ("targets" | "samplers" as section,):
             example = "{name: …, model: {kind: mlp, widths: […]}}" if section == "targets" else "{kind: hmc}"
             return f"{problem.text.split('; give')[0]}; give a list of at least one, such as {example}"

@@ -18,7 +18,7 @@ class TargetRow(Strict):
     Attributes:
         id: 16 hexadecimal digits, a digest of the spec, the seed and a user's files.
         name: the user's name for it, with the steps where it is one of several checkpoints; in no identity.
-        entry: the name in the experiment file, which the checkpoints of a training share; in no identity.
+        entry: the entry's name in the experiment file, which its checkpoints and combinations share; in no identity.
         folder: `<name>-<first 8 digits of id>`, the folder's name under results/targets.
         spec: what to build.
         seed: 63-bit integer derived from the experiment's seed.

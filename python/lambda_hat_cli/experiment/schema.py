@@ -23,6 +23,7 @@ Width = Annotated[int, Field(ge=1, le=100_000)]
 Widths = Annotated[tuple[Width, ...], Field(min_length=2, strict=False)]
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")]
 Precision = Literal["float64", "float32"]
+Seed = Annotated[int, Field(ge=0, lt=2**63)]
 
 
 class Strict(BaseModel):
@@ -774,9 +775,14 @@ class TargetSection(TargetSpec):
 
 
 class TargetEntry(Strict):
-    """One named target of the file, or one for each checkpoint of its training."""
+    """One named target of the file, or one for each checkpoint of its training.
+
+    `group` is the name in the file where a grid made several of it; `seed` stands in the place of the experiment's.
+    """
 
     name: Name
+    group: Name | None = None
+    seed: Seed | None = None
     spec: TargetSection
 
 
@@ -806,7 +812,7 @@ class Experiment(Strict):
     """The whole file, validated."""
 
     name: Name
-    seed: Annotated[int, Field(ge=0, lt=2**63)] = 0
+    seed: Seed = 0
     posterior: PosteriorGrid = PosteriorGrid()
     targets: Annotated[tuple[TargetEntry, ...], Field(min_length=1, strict=False)]
     samplers: Annotated[tuple[SamplerEntry, ...], Field(min_length=1, strict=False)] = (

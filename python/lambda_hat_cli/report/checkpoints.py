@@ -1,4 +1,4 @@
-"""λ̂ through training: the checkpoints of one entry of the experiment file, in order of their steps."""
+"""λ̂ through training: the checkpoints of one training, in order of their steps."""
 
 import csv
 import io
@@ -14,41 +14,46 @@ from lambda_hat_cli.report.groups import run_label, setting_of
 from lambda_hat_cli.report.results import ResultRow, result_row
 
 COLUMNS = (
-    "entry", "steps", "loss", "gradient_norm", "target_id", "beta", "gamma", "sampler", "replicate", "run_id",
+    "name", "steps", "loss", "gradient_norm", "target_id", "beta", "gamma", "sampler", "replicate", "run_id",
     "verdict", "minimum", "delta", "llc", "llc_se", "llc_low", "llc_high",
 )  # fmt: skip
 
 
 @dataclass(frozen=True)
 class TrainingGroup:
-    """The checkpoints of one entry and their runs at one β and γ.
+    """The checkpoints of one training and their runs at one β and γ.
 
     Attributes:
-        entry: the entry's name in the experiment file.
+        name: what the targets' names have in common.
         picture: a file name.
         targets: by steps.
         runs: in the order of the targets, within each in plan order.
     """
 
-    entry: str
+    name: str
     picture: str
     targets: tuple[PlannedTarget, ...]
     runs: tuple[PlannedRun, ...]
 
 
 def training_groups(collection: Collection) -> tuple[TrainingGroup, ...]:
-    """The groups in plan order; none where no entry has more than one target."""
+    """The groups in plan order; none where no training has more than one checkpoint."""
     targets: dict[str, list[PlannedTarget]] = {}
     for target in collection.targets:
-        targets.setdefault(target.row.entry, []).append(target)
+        targets.setdefault(_name(target), []).append(target)
     runs: dict[tuple[str, str], list[PlannedRun]] = {}
     for run in collection.runs:
-        if len(targets[run.target.row.entry]) > 1:
-            runs.setdefault((run.target.row.entry, setting_of(run.row.posterior)), []).append(run)
+        if len(targets[_name(run.target)]) > 1:
+            runs.setdefault((_name(run.target), setting_of(run.row.posterior)), []).append(run)
     return tuple(
-        TrainingGroup(entry, f"{entry}-{setting}.png", tuple(targets[entry]), tuple(members))
-        for (entry, setting), members in runs.items()
+        TrainingGroup(name, f"{name}-{setting}.png", tuple(targets[name]), tuple(members))
+        for (name, setting), members in runs.items()
     )
+
+
+def _name(target: PlannedTarget) -> str:
+    """The target's name without its steps. The plan lets no two entries have it in common."""
+    return target.row.name.removesuffix(f"-step-{steps_of(target)}")
 
 
 def steps_of(target: PlannedTarget) -> int:
@@ -63,7 +68,7 @@ def checkpoint_panel(experiment: str, group: TrainingGroup) -> CheckpointPanel:
     first = results[0][1]
     longest = group.targets[-1].record
     return CheckpointPanel(
-        title=group.entry,
+        title=group.name,
         subtitle=", ".join(
             f"{symbol} = {numbers.significant(value)}"
             for symbol, value in (("n", first.n), ("d", first.d), ("β", first.beta), ("γ", first.gamma))
@@ -95,7 +100,7 @@ def write_checkpoints(path: Path, experiment: str, training: Sequence[TrainingGr
             result, record = result_row(experiment, run), run.target.record
             table.writerow(
                 [
-                    *(group.entry, steps_of(run.target)),
+                    *(group.name, steps_of(run.target)),
                     *((record.loss_at_w_star, record.gradient_norm) if record else (None, None)),
                     *(result.target_id, result.beta, result.gamma, result.sampler, result.replicate, result.run_id),
                     *(result.verdict, result.minimum, result.delta),

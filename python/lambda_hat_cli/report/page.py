@@ -89,7 +89,7 @@ class TemperatureView:
 
 @dataclass(frozen=True)
 class CheckpointView:
-    """The checkpoints of one entry at one β and γ: its picture, and for each run its target, label, outcome, result."""
+    """The checkpoints of one training at one β and γ; `rows` has each run's target, label, outcome and result."""
 
     group: TrainingGroup
     rows: tuple[tuple[PlannedTarget, str, str, ResultRow], ...]
@@ -193,7 +193,7 @@ def _temperature_view(experiment: str, group: TemperatureGroup, folder: Path, em
 
 
 def _checkpoint_view(experiment: str, group: TrainingGroup, folder: Path, embed: bool) -> CheckpointView:
-    alt = f"λ̂ and the loss of {group.entry} against training step"
+    alt = f"λ̂ and the loss of {group.name} against training step"
     return CheckpointView(
         group=group,
         rows=tuple((run.target, run_label(run), run.outcome, result_row(experiment, run)) for run in group.runs),
