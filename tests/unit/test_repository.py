@@ -16,7 +16,7 @@ from lambda_hat_cli.experiment.load import load_experiment
 
 PROJECT = Path(__file__).resolve().parents[2]
 STAGES = ("analyze", "build", "sample")
-COMMANDS = ("plan", "build_target", "sample", "analyze", "report")
+COMMANDS = ("plan", "build_target", "sample", "analyze", "report", "lambda_hat", "watch")
 SOURCES = sorted(path for folder in ("python", "bin") for path in (PROJECT / folder).rglob("*") if path.is_file())
 
 
