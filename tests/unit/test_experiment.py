@@ -474,6 +474,48 @@ def test_grids_that_make_no_sense(tmp_path: Path, grid: str, message: str) -> No
     assert str(told.value).count("\n") <= 1
 
 
+WEIGHTS = """
+name: t
+targets:
+  - {name: net, model: {kind: mlp, widths: [2, 3, 1]}, weights: {files: "ck/*.npz"}}
+samplers: [{kind: hmc}]
+overrides: [{match: {target: net}, set: {runs.chains: 4}}]
+"""
+
+
+def test_every_file_of_weights_is_a_checkpoint(tmp_path: Path) -> None:
+    (tmp_path / "ck").mkdir()
+    for name in ("run2-step1000", "run2-step20", "run2-step0"):
+        (tmp_path / f"ck/{name}.npz").touch()
+    found = rows(tmp_path, WEIGHTS)
+    assert [(row.name, row.entry, row.step) for row in found.targets] == [
+        ("net-step-0", "net", 0), ("net-step-20", "net", 20), ("net-step-1000", "net", 1000),
+    ]  # fmt: skip
+    assert [row.spec.weights.file for row in found.targets if row.spec.weights] == [
+        "ck/run2-step0.npz", "ck/run2-step20.npz", "ck/run2-step1000.npz",
+    ]  # fmt: skip
+    assert {run.runs.chains for run in found.runs} == {4}
+
+
+@pytest.mark.parametrize(
+    ("names", "weights", "message"),
+    [
+        ([], '{files: "ck/*.npz"}', 'targets[0] "net": weights.files: "ck/*.npz" fits no file in'),
+        (["a"], '{files: "ck/*.npz"}', "weights.files: ck/a.npz has no number in its name"),
+        (["a1", "b1"], '{files: "ck/*.npz"}', "weights.files: ck/a1.npz and ck/b1.npz both tell step 1"),
+        (["a1"], '{files: "../*.npz"}', "within the folder"),
+        (["a1"], '{files: "ck/*.npz", file: a.npz}', "`file` and `files` exclude each other"),
+    ],
+)
+def test_files_of_weights_that_make_no_sense(tmp_path: Path, names: list[str], weights: str, message: str) -> None:
+    (tmp_path / "ck").mkdir()
+    for name in names:
+        (tmp_path / f"ck/{name}.npz").touch()
+    with pytest.raises(UserError) as told:
+        rows(tmp_path, WEIGHTS.replace('{files: "ck/*.npz"}', weights))
+    assert message in str(told.value)
+
+
 def test_the_page_s_example_is_valid(tmp_path: Path) -> None:
     example = re.search(r"```yaml\n(.*?)```", (ROOT / "docs/experiment-file.md").read_text(), re.DOTALL)
     assert example

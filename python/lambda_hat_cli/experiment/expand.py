@@ -172,12 +172,14 @@ def _target_rows(
     row_seed = derive_seed(seed if entry.seed is None else entry.seed, "targets")
     for spec in entry.spec.each():
         identity = target_id(spec, row_seed, files)
-        several = entry.spec.train is not None and entry.spec.train.checkpoints is not None
-        name = f"{entry.name}-step-{spec.train.steps}" if several and spec.train is not None else entry.name
+        name, step = entry.name, entry.step
+        if entry.spec.train is not None and entry.spec.train.checkpoints is not None and spec.train is not None:
+            name, step = f"{entry.name}-step-{spec.train.steps}", spec.train.steps
         yield TargetRow(
             id=identity,
             name=name,
             entry=entry.group or entry.name,
+            step=step,
             folder=f"{name}-{identity[:8]}",
             spec=spec,
             seed=row_seed,

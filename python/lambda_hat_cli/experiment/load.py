@@ -8,12 +8,12 @@ from pydantic import ValidationError
 
 from lambda_hat_cli.experiment.assignments import assign
 from lambda_hat_cli.experiment.document import read_document
-from lambda_hat_cli.experiment.grid import expand_grids
+from lambda_hat_cli.experiment.entries import expand_entries
 from lambda_hat_cli.experiment.problems import Key, Problem, hint_and_allowed, join_path, problems_of, refuse
 from lambda_hat_cli.experiment.schema import Experiment, TargetSpec
 
 _ENTRIES = {"targets": "spec", "samplers": "settings"}
-_BESIDE = {"targets": ("name", "group", "seed"), "samplers": ("name",)}
+_BESIDE = {"targets": ("name", "group", "seed", "step"), "samplers": ("name",)}
 """What an entry holds beside that: names, and a target's own seed."""
 
 
@@ -25,24 +25,25 @@ def load_experiment(path: Path, assignments: str = "") -> Experiment:
     """
     document = read_document(path)
     changed = assign(document, assignments)
-    experiment, lines = _validate(changed)
+    folder = path.resolve().parent
+    experiment, lines = _validate(changed, folder)
     if experiment is not None:
         return experiment
     if assignments.strip():
-        before = set(_validate(document)[1])
+        before = set(_validate(document, folder)[1])
         lines = [line if line in before else f"after --set: {line}" for line in lines]
     raise refuse(str(path), lines)
 
 
-def _validate(document: dict[str, Any]) -> tuple[Experiment | None, list[str]]:
-    """The experiment, or None and a sentence for each problem."""
+def _validate(document: dict[str, Any], folder: Path) -> tuple[Experiment | None, list[str]]:
+    """The experiment, or None and a sentence for each problem; `folder` is the file's."""
     given = {key: value for key, value in document.items() if value is not None or key in _ENTRIES}
     origin: tuple[int, ...] = ()
     lines: list[str] = []
     if isinstance(targets := document.get("targets"), list):
-        grids = expand_grids(targets)
-        given["targets"], origin = list(grids.entries), grids.origin
-        lines = [f"{_entry('targets', place, targets[place])}: {text}" for place, text in grids.problems]
+        expanded = expand_entries(targets, folder)
+        given["targets"], origin = list(expanded.entries), expanded.origin
+        lines = [f"{_entry('targets', place, targets[place])}: {text}" for place, text in expanded.problems]
     nested = {key: _nest(key, value) for key, value in given.items()}
     try:
         experiment = Experiment.model_validate(nested)
@@ -53,7 +54,7 @@ def _validate(document: dict[str, Any]) -> tuple[Experiment | None, list[str]]:
             for text in [_text(problem, nested)]
             if not (problem.path == ("targets",) and lines)
         ]
-        # The combinations of a grid are told the same.
+        # What came of one entry is told the same.
         return None, lines + list(dict.fromkeys(found))
     lines += _repeated_names(experiment)
     return (None, lines) if lines else (experiment, [])

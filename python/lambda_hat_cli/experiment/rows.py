@@ -19,6 +19,7 @@ class TargetRow(Strict):
         id: 16 hexadecimal digits, a digest of the spec, the seed and a user's files.
         name: the user's name for it, with the steps where it is one of several checkpoints; in no identity.
         entry: the entry's name in the experiment file, which its checkpoints and combinations share; in no identity.
+        step: optimizer steps up to this checkpoint, None where it is not one of several; in no identity.
         folder: `<name>-<first 8 digits of id>`, the folder's name under results/targets.
         spec: what to build.
         seed: 63-bit integer derived from the experiment's seed.
@@ -33,6 +34,7 @@ class TargetRow(Strict):
     id: str
     name: str
     entry: str
+    step: int | None = None
     folder: str
     spec: TargetSpec
     seed: int

@@ -777,11 +777,13 @@ class TargetSection(TargetSpec):
 class TargetEntry(Strict):
     """One named target of the file, or one for each checkpoint of its training.
 
-    `group` is the name in the file where a grid made several of it; `seed` stands in the place of the experiment's.
+    `group` is the name in the file where the entry stood for several, `step` the checkpoint's where it was one of
+    several files of weights; `seed` stands in the place of the experiment's.
     """
 
     name: Name
     group: Name | None = None
+    step: Steps | None = None
     seed: Seed | None = None
     spec: TargetSection
 

@@ -37,13 +37,14 @@ class TrainingGroup:
 
 
 def training_groups(collection: Collection) -> tuple[TrainingGroup, ...]:
-    """The groups in plan order; none where no training has more than one checkpoint."""
+    """The groups in plan order; none where no target is a checkpoint."""
     targets: dict[str, list[PlannedTarget]] = {}
     for target in collection.targets:
-        targets.setdefault(_name(target), []).append(target)
+        if target.row.step is not None:
+            targets.setdefault(_name(target), []).append(target)
     runs: dict[tuple[str, str], list[PlannedRun]] = {}
     for run in collection.runs:
-        if len(targets[_name(run.target)]) > 1:
+        if run.target.row.step is not None:
             runs.setdefault((_name(run.target), setting_of(run.row.posterior)), []).append(run)
     return tuple(
         TrainingGroup(name, f"{name}-{setting}.png", tuple(targets[name]), tuple(members))
@@ -53,13 +54,7 @@ def training_groups(collection: Collection) -> tuple[TrainingGroup, ...]:
 
 def _name(target: PlannedTarget) -> str:
     """The target's name without its steps. The plan lets no two entries have it in common."""
-    return target.row.name.removesuffix(f"-step-{steps_of(target)}")
-
-
-def steps_of(target: PlannedTarget) -> int:
-    """Optimizer steps that led to the target's w*."""
-    training = target.row.spec.train
-    return 0 if training is None else training.steps
+    return target.row.name.removesuffix(f"-step-{target.row.step}")
 
 
 def checkpoint_panel(experiment: str, group: TrainingGroup) -> CheckpointPanel:
@@ -77,12 +72,16 @@ def checkpoint_panel(experiment: str, group: TrainingGroup) -> CheckpointPanel:
             CheckpointSeries(
                 label,
                 run.row.sampler,
-                tuple(_point(steps_of(each.target), result) for each, result in results if run_label(each) == label),
+                tuple(
+                    _point(each.target.row.step or 0, result) for each, result in results if run_label(each) == label
+                ),
             )
             for label, run in {run_label(run): run for run in group.runs}.items()
         ),
         losses=tuple(
-            (steps_of(target), target.record.loss_at_w_star) for target in group.targets if target.record is not None
+            (target.row.step or 0, target.record.loss_at_w_star)
+            for target in group.targets
+            if target.record is not None
         ),
         curve=()
         if longest is None or longest.training is None
@@ -100,7 +99,7 @@ def write_checkpoints(path: Path, experiment: str, training: Sequence[TrainingGr
             result, record = result_row(experiment, run), run.target.record
             table.writerow(
                 [
-                    *(group.name, steps_of(run.target)),
+                    *(group.name, run.target.row.step),
                     *((record.loss_at_w_star, record.gradient_norm) if record else (None, None)),
                     *(result.target_id, result.beta, result.gamma, result.sampler, result.replicate, result.run_id),
                     *(result.verdict, result.minimum, result.delta),

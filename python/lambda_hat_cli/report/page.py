@@ -11,7 +11,7 @@ import yaml
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from lambda_hat_cli.report import numbers
-from lambda_hat_cli.report.checkpoints import TrainingGroup, steps_of, training_groups
+from lambda_hat_cli.report.checkpoints import TrainingGroup, training_groups
 from lambda_hat_cli.report.collect import OUTCOMES, Collection, Outcome, PlannedRun, PlannedTarget
 from lambda_hat_cli.report.console import summary
 from lambda_hat_cli.report.groups import Group, groups, run_label
@@ -138,7 +138,6 @@ def page(collection: Collection, folder: Path) -> str:
         "multiplicity": multiplicity_words,
         "regression": regression_words,
         "free_energy": free_energy_words,
-        "steps": steps_of,
     }
     return environment.get_template("report.html.j2").render(
         numbers=numbers,
