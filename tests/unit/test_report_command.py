@@ -2,6 +2,7 @@
 
 import base64
 import csv
+import itertools
 import json
 import math
 import os
@@ -41,6 +42,7 @@ from lambda_hat_cli.report import console, numbers, page
 from lambda_hat_cli.report.collect import Collection, PlannedRun, PlannedTarget, collect
 from lambda_hat_cli.report.results import ResultRow
 from lambda_hat_cli.report.summary import write_summary
+from lambda_hat_cli.truth.finite_t import quadratic_mean
 
 ROOT = Path(__file__).resolve().parents[2]
 NASTY = '<script>alert("x")</script>'
@@ -543,3 +545,27 @@ def test_several_temperatures_are_read_together(tmp_path: Path) -> None:
     assert "quadratic at β = 0.1, γ = 1 / hmc: missing" in console.table(lost)
     (picture,) = (tmp_path / "summary/temperatures").glob("*.png")
     assert picture.read_bytes().startswith(b"\x89PNG")
+
+
+def test_several_localizations_have_a_picture_with_a_map(tmp_path: Path) -> None:
+    target = target_row("quadratic", "quadratic")
+    planned = PlannedTarget(target, target_record(target, "quadratic"), None)
+    runs = []
+    for number, (beta, gamma) in enumerate(itertools.product((0.1, 1.0), (1.0, 10.0, 100.0))):
+        posterior = PosteriorSettings(inverse_temperature=beta, localization=gamma)
+        row = run_row(target, "hmc", number, posterior=posterior)
+        llc = quadratic_mean(target.spec.model.curvatures, 1000 * beta, gamma)
+        record = analysis_record(row, "quadratic", llc, "reliable", ()).model_copy(
+            update={"beta": beta, "nbeta": 1000 * beta, "gamma": gamma, "llc_low": llc - 0.2, "llc_high": llc + 0.2}
+        )
+        write_analysis(tmp_path / f"{number}", record)
+        runs.append(PlannedRun(row, planned, AnalysisFolder(tmp_path / f"{number}"), None))
+    experiment = Experiment(
+        name="t", targets=(TargetEntry(name="quadratic", spec=TargetSection.model_validate(SPECS["quadratic"])),)
+    )
+    plan = PlanRecord(source="t.yml", set="", experiment=experiment)
+    (tmp_path / "summary").mkdir()
+    write_summary(tmp_path / "summary", Collection(plan, (planned,), tuple(runs), ()))
+    (picture,) = (tmp_path / "summary/localizations").glob("*.png")
+    assert picture.read_bytes().startswith(b"\x89PNG")
+    assert "Over localizations" in (tmp_path / "summary/report.html").read_text()

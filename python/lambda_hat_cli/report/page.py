@@ -15,7 +15,8 @@ from lambda_hat_cli.report.checkpoints import TrainingGroup, training_groups
 from lambda_hat_cli.report.collect import OUTCOMES, Collection, Outcome, PlannedRun, PlannedTarget
 from lambda_hat_cli.report.console import summary
 from lambda_hat_cli.report.groups import Group, groups, run_label
-from lambda_hat_cli.report.layout import CHECKPOINTS, CONVERGENCE, OVERVIEW, TEMPERATURES, TRAINING
+from lambda_hat_cli.report.layout import CHECKPOINTS, CONVERGENCE, LOCALIZATIONS, OVERVIEW, TEMPERATURES, TRAINING
+from lambda_hat_cli.report.localizations import localization_groups
 from lambda_hat_cli.report.replicates import Together, shown, together
 from lambda_hat_cli.report.results import ResultRow, result_row
 from lambda_hat_cli.report.temperatures import (
@@ -105,6 +106,7 @@ class TargetView:
     training: Picture | None
     groups: tuple[GroupView, ...]
     temperatures: tuple[TemperatureView, ...]
+    localizations: Picture | None
 
 
 def page(collection: Collection, folder: Path) -> str:
@@ -122,6 +124,15 @@ def page(collection: Collection, folder: Path) -> str:
     over_t: dict[str, list[TemperatureView]] = defaultdict(list)
     for found in temperature_groups(collection):
         over_t[found.target.row.id].append(_temperature_view(name, found, folder / TEMPERATURES, embed))
+    over_gamma = {
+        group.target.row.id: _picture(
+            folder / LOCALIZATIONS / group.picture,
+            f"{LOCALIZATIONS}/{group.picture}",
+            f"λ̂ against γ of all samplers on {group.target.row.name}",
+            embed,
+        )
+        for group in localization_groups(collection)
+    }
     environment = Environment(
         loader=FileSystemLoader(_TEMPLATES),
         autoescape=True,
@@ -154,6 +165,7 @@ def page(collection: Collection, folder: Path) -> str:
                 _training_picture(target, folder / TRAINING, embed),
                 tuple(by_target[target.row.id]),
                 tuple(over_t[target.row.id]),
+                over_gamma.get(target.row.id),
             )
             for target in collection.targets
         ],

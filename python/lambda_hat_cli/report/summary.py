@@ -6,13 +6,15 @@ from pathlib import Path
 from lambda_hat_cli.artifacts.store import write_text
 from lambda_hat_cli.figures.checkpoints import draw_checkpoints
 from lambda_hat_cli.figures.combined import draw_overview, draw_panel
+from lambda_hat_cli.figures.localizations import draw_localizations
 from lambda_hat_cli.figures.temperatures import draw_temperatures
 from lambda_hat_cli.figures.training import draw_training
 from lambda_hat_cli.report.checkpoints import checkpoint_panel, training_groups, write_checkpoints
 from lambda_hat_cli.report.collect import Collection
 from lambda_hat_cli.report.console import table
 from lambda_hat_cli.report.groups import groups, panel, samplers
-from lambda_hat_cli.report.layout import CHECKPOINTS, CONVERGENCE, OVERVIEW, TEMPERATURES, TRAINING
+from lambda_hat_cli.report.layout import CHECKPOINTS, CONVERGENCE, LOCALIZATIONS, OVERVIEW, TEMPERATURES, TRAINING
+from lambda_hat_cli.report.localizations import localization_groups, localization_panel
 from lambda_hat_cli.report.page import page
 from lambda_hat_cli.report.results import result_rows, write_csv, write_parquet
 from lambda_hat_cli.report.temperatures import temperature_groups, temperature_panel, write_temperatures
@@ -35,6 +37,11 @@ def write_summary(folder: Path, collection: Collection) -> None:
         (folder / TEMPERATURES).mkdir()
         for group in over_t:
             draw_temperatures(temperature_panel(group), samplers(collection), folder / TEMPERATURES / group.picture)
+    if over_gamma := localization_groups(collection):
+        (folder / LOCALIZATIONS).mkdir()
+        for target in over_gamma:
+            place = folder / LOCALIZATIONS / target.picture
+            draw_localizations(localization_panel(target), samplers(collection), place)
     if through_training := training_groups(collection):
         name = collection.plan.experiment.name
         write_checkpoints(folder / "checkpoints.csv", name, through_training)
