@@ -12,7 +12,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validat
 
 from lambda_hat_cli.experiment.restriction import check_pattern
 
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
 
 Positive = Annotated[float, Field(gt=0)]
 NonNegative = Annotated[float, Field(ge=0)]

@@ -120,7 +120,7 @@ def user_target(root: Path, spec: PythonModel) -> tuple[UserTarget, Loss]:
         UserError: for every mistake in the user's file, with the place.
     """
     code = UserCode(root, spec.file)
-    wide = jax.config.read("jax_enable_x64")
+    widest = jax.dtypes.canonicalize_dtype(np.float64)
     module = import_file(code)
     function = getattr(module, spec.function, None)
     if not callable(function):
@@ -131,10 +131,8 @@ def user_target(root: Path, spec: PythonModel) -> tuple[UserTarget, Loss]:
         )
     with code.told_with_line(f"{spec.function}()"):
         returned = function(**spec.arguments)
-    if jax.config.read("jax_enable_x64") != wide:
-        raise UserError(
-            f"{spec.file}: it switched jax_enable_x64; leave the precision alone, a run's `precision` sets it"
-        )
+    if jax.dtypes.canonicalize_dtype(np.float64) != widest:
+        raise UserError(f"{spec.file}: it switched JAX's precision; leave that alone, a run's `precision` sets it")
     user = checked_return(returned, f"{code.line_of(function)}: {spec.function}()")
     check_model(user.model, code)
     return user, loss_of(user)
