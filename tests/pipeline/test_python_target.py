@@ -16,7 +16,7 @@ SMALL = "samplers=[{kind: hmc, warmup: 20}]; runs={chains: 4, tolerance: 0.5, bu
 def test_a_users_files_are_built_and_resumed(tmp_path: Path) -> None:
     """In one test because the second run starts where the first one ended."""
     folder = tmp_path / "somebody's work"
-    shutil.copytree(PROJECT / "examples" / "python_target", folder)
+    shutil.copytree(PROJECT / "examples" / "linear_regression", folder)
     (folder / "it's beside $(touch them).py").write_text("raise SystemExit('nobody imports this')\n")
     environments = os.path.relpath(ENVIRONMENTS, folder)
     arguments = ("--experiment", "experiment.yml", "--set", SMALL, "--env_dir", environments)

@@ -85,7 +85,9 @@ MISTAKES = {
     ),
     "key": Case("model = dict(net=net(), key=jax.random.key(0))\nloss, extra = (lambda m, d: d['x'][:, 0]), {}",
                 "a constant array of the model (['key']) is a random key"),
-    "x64": Case("getattr(jax.config, 'update')('jax_' 'enable_x64', True)", "it switched JAX's precision; leave that alone"),
+    "x64": Case(
+        "getattr(jax.config, 'update')('jax_' 'enable_x64', True)", "it switched JAX's precision; leave that alone"
+    ),
     "exit": Case("raise SystemExit('bye')", f"mine.py, line {BEGIN}: its import failed: SystemExit: bye"),
     "unknown loss": Case("loss = 'mse'", "target(): loss is 'mse'; give \"gaussian\", \"categorical\" or a function"),
     "no sigma": Case("extra = {}", 'target(): loss "gaussian" needs sigma, a number above 0; sigma is None'),
