@@ -26,7 +26,7 @@ from lambda_hat_cli.experiment.expand import expand
 from lambda_hat_cli.experiment.load import load_experiment
 from lambda_hat_cli.experiment.rows import TargetRow
 from lambda_hat_cli.experiment.schema import DeepLinearModel, TeacherData
-from lambda_hat_cli.targets.build import make_model
+from lambda_hat_cli.targets.build import constructed_minimum
 from lambda_hat_cli.targets.data import make_data
 from lambda_hat_cli.truth.references import Reference, add_reference
 
@@ -49,13 +49,15 @@ def target_row(experiment_file: Path, name: str) -> TargetRow:
         raise UserError(
             f'{experiment_file}: target "{name}" is of kind {found.spec.model.kind}; give a deep_linear one'
         )
+    if found.spec.at == "trained":
+        raise UserError(f'{experiment_file}: w* of target "{name}" is trained; give one that is constructed')
     return found
 
 
 def arrays(row: TargetRow) -> tuple[dict[str, np.ndarray], list[Float[np.ndarray, "outputs inputs"]]]:
     """The data and w*'s layers as `build-target` stores them."""
     data = make_data(row.spec, row.seed)
-    model, _ = make_model(row.spec, row.seed, data)
+    model = constructed_minimum(row.spec, row.seed, data)
     return data, [np.asarray(leaf) for leaf in jax.tree.leaves(model)]
 
 

@@ -483,6 +483,12 @@ overrides: [{match: {target: net}, set: {runs.chains: 4}}]
 """
 
 
+def test_what_an_entry_becomes_cannot_be_written(tmp_path: Path) -> None:
+    for key in ("group: net", "step: 3"):
+        with pytest.raises(UserError, match=f'unknown key "{key.split(":")[0]}"'):
+            rows(tmp_path, (GRID % "{seed: [1]}").replace("seed: 5", key))
+
+
 def test_every_file_of_weights_is_a_checkpoint(tmp_path: Path) -> None:
     (tmp_path / "ck").mkdir()
     for name in ("run2-step1000", "run2-step20", "run2-step0"):

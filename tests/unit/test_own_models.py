@@ -15,8 +15,10 @@ import scipy.special
 from lambda_hat_cli.artifacts.failure import FailureNote
 from lambda_hat_cli.artifacts.store import read_record
 from lambda_hat_cli.artifacts.target import TargetFolder
+from lambda_hat_cli.experiment.schema import PythonModel
 from lambda_hat_cli.provenance import stage_code
 from lambda_hat_cli.targets.load import load_target
+from lambda_hat_cli.targets.user import user_target
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -284,3 +286,21 @@ def test_data_and_training_run_when_the_target_is_built_and_not_again(
     target = load_target(targets["trained"], "float64")
     assert (folder / "called").read_text() == "data train "
     np.testing.assert_allclose(target.w_star, np.linspace(-1, 1, 6).astype(np.float32) + 1, rtol=1e-6)
+
+
+def test_targets_of_one_process_have_their_own_modules(tmp_path: Path) -> None:
+    """Two files that import a module of the same name, each the one beside it."""
+    found = []
+    for number in (1, 2):
+        folder = tmp_path / str(number)
+        folder.mkdir()
+        (folder / "beside_it.py").write_text(f"WEIGHT = {number}.0\n")
+        (folder / "mine.py").write_text(
+            "import jax.numpy as jnp\nfrom beside_it import WEIGHT\n"
+            "def target():\n"
+            "    loss = lambda model, data: (model['w'][0] - data['x']) ** 2\n"
+            "    return dict(model={'w': jnp.array([WEIGHT])}, data={'x': jnp.arange(3.0)}, loss=loss)\n"
+        )
+        user, _ = user_target(folder, PythonModel(kind="python", file="mine.py"))
+        found.append(float(user.model["w"][0]))
+    assert found == [1.0, 2.0]

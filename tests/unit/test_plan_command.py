@@ -40,6 +40,32 @@ def refused(done: subprocess.CompletedProcess[str], folder: Path) -> str:
     return done.stderr
 
 
+def test_the_plan_has_every_file_that_its_targets_are_made_of(tmp_path: Path) -> None:
+    """Also of targets that a grid or a pattern of weights made."""
+    (tmp_path / "ck").mkdir()
+    for step in (1, 20):
+        (tmp_path / f"ck/{step}.npz").write_bytes(f"weights {step}".encode())
+    (tmp_path / "data.csv").write_text("a,y\n1,2\n3,4\n")
+    (tmp_path / "x.yml").write_text(
+        """
+name: x
+targets:
+  - name: net
+    model: {kind: mlp, widths: [1, 3, 1]}
+    data: {kind: file, path: data.csv, inputs: [a], outputs: [y], noise: {scale: 0.1}}
+    weights: {files: "ck/*.npz"}
+    grid: {seed: [0, 1]}
+"""
+    )
+    done = plan(tmp_path / "x.yml", "--out", tmp_path / "out")
+    assert done.returncode == 0, done.stderr
+    lines = (tmp_path / "out/targets.jsonl").read_text().splitlines()
+    digests = {digest for line in lines for digest in TargetRow.model_validate_json(line).files.values()}
+    assert len(lines) == 4
+    assert {file.name for file in (tmp_path / "out/files").iterdir()} == digests
+    assert len(digests) == 3
+
+
 def test_plan_writes_rows_that_read_back(tmp_path: Path) -> None:
     file = tmp_path / "x.yml"
     file.write_text(GOOD)

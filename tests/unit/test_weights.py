@@ -150,6 +150,9 @@ def test_an_equinox_model_keeps_its_structure_and_takes_its_constants_from_the_f
         np.testing.assert_array_equal(arrays_of(read)[name], array.astype(np.float32))
     assert isinstance(read.scale, np.ndarray)
     assert (read.rate, parameter_names(read)) == (0.5, ["layer/weight", "layer/bias"])
+    other = eqx.tree_at(lambda scaled: scaled.rate, make(1.0), 0.25)
+    with pytest.raises(UserError, match=r"array 5 is 0\.5, but rate of the model is the plain number 0\.25"):
+        with_weights(other, tmp_path / "w.eqx", weights("w.eqx"))
     part = with_weights(make(1.0), tmp_path / "w.safetensors", weights("w.safetensors"))
     assert (part.scale.tolist(), part.steps.tolist(), part.layer.bias.tolist()) == ([1, 1], [1], [1, 1])
 

@@ -26,7 +26,7 @@ def write_plan(
         record: what was asked for.
         rows: one row for every target and run.
         stages: sha256 by module, by stage, of the stages that have no rows.
-        files: the files that targets are made of, by path relative to the experiment file, by target name. Each is
+        files: the files that targets are made of, by path relative to the experiment file, by entry. Each is
             copied once, as `files/<sha256>`.
 
     Raises:
@@ -37,12 +37,13 @@ def write_plan(
         write_text(draft / "runs.jsonl", _lines(rows.runs))
         write_text(draft / "stages.json", json.dumps(stages, indent=2, sort_keys=True) + "\n")
         write_record(draft / "experiment.json", record)
+        sources = {name: source for found in files.values() for name, source in found.items()}
         for target in rows.targets:
-            for name, source in files.get(target.entry, {}).items():
-                copy = draft / "files" / target.files[name]
+            for name, digest in target.files.items():
+                copy = draft / "files" / digest
                 copy.parent.mkdir(exist_ok=True)
                 if not copy.exists():
-                    shutil.copyfile(source, copy)
+                    shutil.copyfile(sources[name], copy)
 
 
 def _lines(rows: Sequence[BaseModel]) -> str:

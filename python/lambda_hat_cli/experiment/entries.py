@@ -45,6 +45,8 @@ def expand_entries(entries: list[Any], folder: Path) -> Expanded:
     problems: list[tuple[int, str]] = []
     for position, entry in enumerate(entries):
         try:
+            if isinstance(entry, dict) and (made := [key for key in ("group", "step") if key in entry]):
+                raise UserError(f'unknown key "{made[0]}"; leave it out')
             combinations = [entry] if not isinstance(entry, dict) else _combinations(entry)
             found += [(position, each) for one in combinations for each in _checkpoints(one, folder)]
         except UserError as problem:
@@ -66,14 +68,19 @@ def _checkpoints(entry: Any, folder: Path) -> list[Any]:
     if not isinstance(weights, dict) or weights.get("files") is None:
         return [entry]
     pattern = weights["files"]
-    if not isinstance(pattern, str) or PurePosixPath(pattern).is_absolute() or ".." in PurePosixPath(pattern).parts:
+    if (
+        not isinstance(pattern, str)
+        or not pattern
+        or PurePosixPath(pattern).is_absolute()
+        or ".." in PurePosixPath(pattern).parts
+    ):
         raise UserError(
             f'weights.files: {pattern!r} must be a pattern such as "checkpoints/*.safetensors", within the folder'
         )
     if "file" in weights:
         raise UserError("weights: `file` and `files` exclude each other: leave one of them out")
     by_step: dict[int, str] = {}
-    for path in sorted(folder.glob(pattern)):
+    for path in sorted(path for path in folder.glob(pattern) if path.is_file()):
         name = path.relative_to(folder).as_posix()
         numbers = re.findall(r"\d+", path.stem)
         if not numbers:
@@ -148,6 +155,4 @@ def _put(section: dict[str, Any], path: list[str], value: Any) -> None:
 def _label(value: Any) -> str:
     """A value as part of a name."""
     parts = value if isinstance(value, list) else [value]
-    return "-".join(
-        re.sub(r"[^A-Za-z0-9._-]+", "-", f"{part:g}" if isinstance(part, float) else str(part)) for part in parts
-    )
+    return re.sub(r"[^A-Za-z0-9._]+", "-", "-".join(map(str, parts))).strip("-")

@@ -56,7 +56,7 @@ def _validate(document: dict[str, Any], folder: Path) -> tuple[Experiment | None
         ]
         # What came of one entry is told the same.
         return None, lines + list(dict.fromkeys(found))
-    lines += _repeated_names(experiment)
+    lines += _repeated_names(experiment, origin)
     return (None, lines) if lines else (experiment, [])
 
 
@@ -115,12 +115,15 @@ def _text(problem: Problem, nested: dict[str, Any]) -> str:
     return problem.text
 
 
-def _repeated_names(experiment: Experiment) -> list[str]:
+def _repeated_names(experiment: Experiment, origin: Sequence[int]) -> list[str]:
     lines = []
-    names = {"targets": [entry.name for entry in experiment.targets], "samplers": [s.name for s in experiment.samplers]}
+    names = {
+        "targets": list(zip(origin, (entry.name for entry in experiment.targets), strict=True)),
+        "samplers": list(enumerate(sampler.name for sampler in experiment.samplers)),
+    }
     for section, entries in names.items():
         first: dict[str, int] = {}
-        for position, name in enumerate(entries):
+        for position, name in entries:
             if name in first:
                 advice = "" if section == "targets" else " (a sampler's name is its kind where it has none)"
                 lines.append(

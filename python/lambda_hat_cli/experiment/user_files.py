@@ -1,5 +1,6 @@
 """The user's own files that targets are made of, as they are hashed and copied: code, data, weights."""
 
+import functools
 import hashlib
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
@@ -95,7 +96,9 @@ def hash_files(files: dict[str, Path]) -> dict[str, str]:
     return {name: _digest(path) for name, path in files.items()}
 
 
+@functools.cache
 def _digest(path: Path) -> str:
+    """Once for all targets of a plan that are made of the file."""
     try:
         with path.open("rb") as stream:
             return hashlib.file_digest(stream, "sha256").hexdigest()

@@ -24,6 +24,8 @@ class Place:
     llc: float
     low: float
     high: float
+    reliable: bool
+    at_minimum: bool
 
 
 @dataclass(frozen=True)
@@ -36,7 +38,11 @@ class LocalizationPanel:
 
 
 def draw_localizations(panel: LocalizationPanel, samplers: Sequence[str], path: Path) -> None:
-    """Write the PNG; `samplers` fixes the colours by its order. With several β each sampler has a map as well."""
+    """Write the PNG; `samplers` fixes the colours by its order. With several β each sampler has a map as well.
+
+    A filled marker stands for a minimum of the local potential, an open one for a w* above it, a pale one for runs that
+    are not all reliable; in the map the latter two are in brackets.
+    """
     betas = sorted({place.beta for place in panel.places})
     mapped = [name for name in samplers if any(place.sampler == name for place in panel.places)]
     maps = len(mapped) if len(betas) > 1 else 0
@@ -68,10 +74,12 @@ def _draw_curves(axes: Axes, panel: LocalizationPanel, betas: Sequence[float], s
         shift = _SHIFT ** (number - (len(lines) - 1) / 2) if positive else 1.0
         gammas, color = [place.gamma * shift for place in found], PALETTE[sampler % len(PALETTE)]
         name = samplers[sampler] + (f", β = {betas[beta]:.4g}" if len(betas) > 1 else "")
-        for gamma, place in zip(gammas, found, strict=True):
-            axes.plot([gamma, gamma], [place.low, place.high], "_-", color=color, linewidth=1.2, markersize=7)
         values = [place.llc for place in found]
-        axes.plot(gammas, values, "o", color=color, markersize=4, label=name, linestyle=_STYLES[beta % len(_STYLES)])
+        axes.plot(gammas, values, color=color, linewidth=1.0, label=name, linestyle=_STYLES[beta % len(_STYLES)])
+        for gamma, place in zip(gammas, found, strict=True):
+            pale, face = 1.0 if place.reliable else 0.4, color if place.at_minimum else "white"
+            axes.plot([gamma, gamma], [place.low, place.high], "_-", color=color, linewidth=1.2, alpha=pale)
+            axes.plot(gamma, place.llc, "o", color=color, markerfacecolor=face, markersize=4.5, alpha=pale)
     if positive:
         axes.set_xscale("log")
     axes.set_xlabel("localization γ")
@@ -87,6 +95,7 @@ def _draw_map(axes: Axes, places: Sequence[Place], sampler: str) -> None:
     middle = (np.nanmin(values) + np.nanmax(values)) / 2
     for place in places:
         text = f"{place.llc:.3g}\n± {(place.high - place.low) / 2:.2g}"
+        text = text if place.reliable and place.at_minimum else f"({text})"
         color = "white" if place.llc < middle else "black"
         column, row = gammas.index(place.gamma), betas.index(place.beta)
         axes.text(column, row, text, ha="center", va="center", color=color, fontsize=8)
@@ -94,5 +103,5 @@ def _draw_map(axes: Axes, places: Sequence[Place], sampler: str) -> None:
     axes.set_yticks(range(len(betas)), [f"{beta:.4g}" for beta in betas])
     axes.set_xlabel("localization γ")
     axes.set_ylabel("inverse temperature β")
-    axes.set_title(f"{sampler}: λ̂ ± half width of its 95 % interval")
+    axes.set_title(f"{sampler}: λ̂ ± half width of its 95 % interval; in brackets not reliable, or w* above a minimum")
     axes.figure.colorbar(image, ax=axes, label="λ̂, nats")

@@ -2,6 +2,7 @@
 
 import csv
 import io
+from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,6 +12,7 @@ from lambda_hat_cli.figures.checkpoints import CheckpointPanel, CheckpointPoint,
 from lambda_hat_cli.report import numbers
 from lambda_hat_cli.report.collect import Collection, PlannedRun, PlannedTarget
 from lambda_hat_cli.report.groups import run_label, setting_of
+from lambda_hat_cli.report.replicates import SHOWN
 from lambda_hat_cli.report.results import ResultRow, result_row
 
 COLUMNS = (
@@ -58,10 +60,14 @@ def _name(target: PlannedTarget) -> str:
 
 
 def checkpoint_panel(experiment: str, group: TrainingGroup) -> CheckpointPanel:
-    """What the group's picture shows."""
-    results = [(run, result_row(experiment, run)) for run in group.runs]
-    first = results[0][1]
-    longest = group.targets[-1].record
+    """What the group's picture shows: of many replicates the first."""
+    results = [(run, result_row(experiment, run)) for run in group.runs if run.row.replicate < SHOWN]
+    first = next((result for _, result in results if result.n is not None), results[0][1])
+    records = [target.record for target in group.targets if target.record is not None]
+    longest = records[-1] if records else None
+    by_label: dict[str, list[tuple[PlannedRun, ResultRow]]] = defaultdict(list)
+    for run, result in results:
+        by_label[run_label(run)].append((run, result))
     return CheckpointPanel(
         title=group.name,
         subtitle=", ".join(
@@ -71,12 +77,10 @@ def checkpoint_panel(experiment: str, group: TrainingGroup) -> CheckpointPanel:
         series=tuple(
             CheckpointSeries(
                 label,
-                run.row.sampler,
-                tuple(
-                    _point(each.target.row.step or 0, result) for each, result in results if run_label(each) == label
-                ),
+                members[0][0].row.sampler,
+                tuple(_point(run.target.row.step or 0, result) for run, result in members),
             )
-            for label, run in {run_label(run): run for run in group.runs}.items()
+            for label, members in by_label.items()
         ),
         losses=tuple(
             (target.row.step or 0, target.record.loss_at_w_star)

@@ -120,7 +120,7 @@ def collect(plan: Path, analyses: Path, targets: Path, failures: Path) -> Collec
     folders = [AnalysisFolder(file.parent) for file in _inside(analyses, "*/analysis.json")]
     analysed = _by_id(((folder.path, folder, folder.record.run_id) for folder in folders), planned)
     found = [read_record(file, FailureNote) for file in _inside(failures, "*.json")]
-    notes = {note.id: note for note in found if note.id is not None}
+    notes = {note.id: note for note in found}
 
     by_target = {row.id: PlannedTarget(row, built.get(row.id), notes.get(row.id)) for row in target_rows}
     for row in run_rows:

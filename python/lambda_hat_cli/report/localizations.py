@@ -1,11 +1,14 @@
 """λ̂ over a list of localizations: the runs of one target, by sampler, β and γ."""
 
+from collections import defaultdict
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from lambda_hat_cli.artifacts.analysis import AnalysisRecord
 from lambda_hat_cli.estimate.analysis import limit_of
+from lambda_hat_cli.estimate.interval import WIDTH
 from lambda_hat_cli.figures.localizations import LocalizationPanel, Place
 from lambda_hat_cli.report.collect import Collection, PlannedTarget
 
@@ -36,23 +39,35 @@ def localization_groups(collection: Collection) -> tuple[LocalizationGroup, ...]
 
 def localization_panel(group: LocalizationGroup) -> LocalizationPanel:
     """What the group's picture shows; replicates are averaged."""
-    known: dict[tuple[str, float, float], list[tuple[float, float, float]]] = {}
+    known: dict[tuple[str, float, float], list[AnalysisRecord]] = defaultdict(list)
     for record in group.records:
-        if record.llc is not None and record.llc_low is not None and record.llc_high is not None:
-            place = (record.sampler, record.beta, record.gamma)
-            known.setdefault(place, []).append((record.llc, record.llc_low, record.llc_high))
+        if record.llc is not None:
+            known[record.sampler, record.beta, record.gamma].append(record)
     truth = group.target.record.truth if group.target.record else None
     return LocalizationPanel(
         title=group.target.row.name,
-        places=tuple(_place(*place, estimates) for place, estimates in known.items()),
+        places=tuple(_place(*place, records) for place, records in known.items()),
         limit=None if truth is None else limit_of(truth),
     )
 
 
-def _place(sampler: str, beta: float, gamma: float, estimates: list[tuple[float, float, float]]) -> Place:
-    """The mean of independent estimates; half widths shrink with the root of their number."""
-    values = np.array(estimates)
-    llc = float(values[:, 0].mean())
-    half = np.maximum(values[:, 2] - values[:, 0], values[:, 0] - values[:, 1])
-    half_width = float(np.linalg.norm(half)) / len(half)
-    return Place(sampler, beta, gamma, llc, llc - half_width, llc + half_width)
+def _place(sampler: str, beta: float, gamma: float, records: Sequence[AnalysisRecord]) -> Place:
+    """The mean of independent estimates: their standard errors shrink with their number, what biases them does not."""
+    estimates = [
+        (record.llc, record.llc_se, record.llc_high - record.llc - WIDTH * record.llc_se)
+        for record in records
+        if record.llc is not None and record.llc_se is not None and record.llc_high is not None
+    ]
+    llc, se, bias = np.array(estimates).T
+    mean = float(llc.mean())
+    half_width = WIDTH * float(np.linalg.norm(se)) / len(se) + max(0.0, float(bias.mean()))
+    return Place(
+        sampler=sampler,
+        beta=beta,
+        gamma=gamma,
+        llc=mean,
+        low=mean - half_width,
+        high=mean + half_width,
+        reliable=all(record.verdict == "reliable" for record in records),
+        at_minimum=all(record.minimum == "at_minimum" for record in records),
+    )

@@ -1,6 +1,7 @@
 """The summary folder: tables, combined pictures, the page and the counts that a pipeline's exit status comes from."""
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 
 from lambda_hat_cli.artifacts.store import write_text
@@ -31,23 +32,23 @@ def write_summary(folder: Path, collection: Collection) -> None:
     write_parquet(folder / "results.parquet", rows)
     write_text(folder / "results.txt", table(collection))
     write_text(folder / "counts.json", json.dumps(counts(collection), indent=2) + "\n")
-    _draw_pictures(folder, collection)
+    names = samplers(collection)
+    _draw_pictures(folder, collection, names)
     if over_t := temperature_groups(collection):
         write_temperatures(folder / "temperatures.csv", over_t)
         (folder / TEMPERATURES).mkdir()
         for group in over_t:
-            draw_temperatures(temperature_panel(group), samplers(collection), folder / TEMPERATURES / group.picture)
+            draw_temperatures(temperature_panel(group), names, folder / TEMPERATURES / group.picture)
     if over_gamma := localization_groups(collection):
         (folder / LOCALIZATIONS).mkdir()
         for target in over_gamma:
-            place = folder / LOCALIZATIONS / target.picture
-            draw_localizations(localization_panel(target), samplers(collection), place)
+            draw_localizations(localization_panel(target), names, folder / LOCALIZATIONS / target.picture)
     if through_training := training_groups(collection):
         name = collection.plan.experiment.name
         write_checkpoints(folder / "checkpoints.csv", name, through_training)
         (folder / CHECKPOINTS).mkdir()
         for each in through_training:
-            draw_checkpoints(checkpoint_panel(name, each), samplers(collection), folder / CHECKPOINTS / each.picture)
+            draw_checkpoints(checkpoint_panel(name, each), names, folder / CHECKPOINTS / each.picture)
     write_text(folder / "report.html", page(collection, folder))
 
 
@@ -57,8 +58,8 @@ def counts(collection: Collection) -> dict[str, int]:
     return {"planned": planned, "completed": planned - failed - missing, "failed": failed, "missing": missing}
 
 
-def _draw_pictures(folder: Path, collection: Collection) -> None:
-    every, names = groups(collection), samplers(collection)
+def _draw_pictures(folder: Path, collection: Collection, names: Sequence[str]) -> None:
+    every = groups(collection)
     panels = [panel(collection, group) for group in every]
     draw_overview(panels, names, folder / OVERVIEW)
     (folder / CONVERGENCE).mkdir()

@@ -19,7 +19,7 @@ COLUMNS = (
     "target", "target_id", "gamma", "sampler", "runs", "temperatures", "llc_regression", "llc_regression_se",
     "llc_regression_low", "llc_regression_high", "llc_regression_misfit_p", "multiplicity_best", "multiplicity_low",
     "multiplicity_high", "multiplicity_misfit_p", "free_energy", "free_energy_se", "free_energy_quadrature",
-    "free_energy_low", "free_energy_high",
+    "free_energy_low", "free_energy_high", "free_energy_low_nbeta", "free_energy_high_nbeta",
 )  # fmt: skip
 
 
@@ -106,7 +106,7 @@ def write_temperatures(path: Path, groups: tuple[TemperatureGroup, ...]) -> None
                     *((line.llc, line.se, line.low, line.high, line.misfit_p) if line else 5 * [None]),
                     *((found.best, found.low, found.high, found.misfit_p) if found else 4 * [None]),
                     *((energy.difference, energy.se, energy.quadrature) if energy else 3 * [None]),
-                    *((energy.low, energy.high) if energy else 2 * [None]),
+                    *((energy.low, energy.high, energy.low_nbeta, energy.high_nbeta) if energy else 4 * [None]),
                 ]
             )
     write_text(path, text.getvalue())

@@ -59,7 +59,7 @@ class TrainingPass:
         self._rows = rows
         self._files = files
         self._reached: tuple[BuiltIn, TrainingRecord] | None = None
-        self._trouble: UserError | None = None
+        self._trouble: Exception | None = None
 
     @functools.cached_property
     def data(self) -> dict[str, np.ndarray]:
@@ -82,7 +82,8 @@ class TrainingPass:
         try:
             while self._reached is None or self._reached[1].steps < steps:
                 self._reached = next(self._states)
-        except UserError as trouble:
+        except Exception as trouble:
+            # The other checkpoints of the pass are told the same.
             self._trouble = trouble
             raise
         return self._reached

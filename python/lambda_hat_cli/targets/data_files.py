@@ -1,6 +1,7 @@
 """x and y from a user's file: columns chosen, every cell checked, labels numbered, inputs standardised."""
 
 import csv
+import re
 from array import array
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -149,6 +150,11 @@ def classes_of(data: FileData, cells: Cells, labels: Sequence[Label], outputs: i
 
 def _whole(label: Label) -> int | None:
     """A label as a whole number, where it is one."""
+    if isinstance(label, int):
+        return label
+    # Beyond 2^53 a float would make two labels one.
+    if isinstance(label, str) and re.fullmatch(r"\s*[+-]?[0-9]+\s*", label):
+        return int(label)
     try:
         number = float(label)
     except ValueError:

@@ -148,12 +148,33 @@ def import_file(code: UserCode) -> ModuleType:
     source = importlib.util.spec_from_file_location(path.stem, path)
     if not path.is_file() or source is None or source.loader is None:
         raise UserError(f"{code.file}: no such Python file; model.file names the file that makes the target")
+    _forget_other_targets(path.parent)
     if str(path.parent) not in sys.path:
         sys.path.insert(0, str(path.parent))
     module = importlib.util.module_from_spec(source)
     with code.told_with_line("its import"):
         source.loader.exec_module(module)
     return module
+
+
+_FOLDERS: set[Path] = set()
+"""Where the files of this process' targets lie."""
+
+
+def _forget_other_targets(folder: Path) -> None:
+    """Drop what targets elsewhere imported: a module beside this file may have the name of one beside theirs."""
+    for other in _FOLDERS - {folder}:
+        if str(other) in sys.path:
+            sys.path.remove(str(other))
+        theirs = [name for name, module in sys.modules.items() if _lies_in(module, other)]
+        for name in theirs:
+            del sys.modules[name]
+    _FOLDERS.add(folder)
+
+
+def _lies_in(module: ModuleType, folder: Path) -> bool:
+    file = getattr(module, "__file__", None)
+    return isinstance(file, str) and Path(file).is_relative_to(folder)
 
 
 def checked_return(returned: Any, where: str) -> UserTarget:

@@ -2,6 +2,7 @@
 
 import fnmatch
 import re
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -64,7 +65,12 @@ def _faults(name: str, leaf: Any, called: str, array: np.ndarray) -> list[str]:
     if floating != jnp.issubdtype(array.dtype, jnp.floating):
         return [f"{called} has dtype {array.dtype}, but {name} holds {'real' if floating else 'whole'} numbers"]
     if not floating:
-        return []
+        kept = array.astype(leaf.dtype)
+        return (
+            []
+            if np.array_equal(kept, array)
+            else [f"{called} has numbers that {leaf.dtype}, as {name} is, cannot hold"]
+        )
     with np.errstate(over="ignore"):
         bad = np.argwhere(~np.isfinite(array.astype(np.float32)))
     if len(bad):
@@ -115,6 +121,10 @@ def _called(ours: Sequence[str], theirs: Sequence[str], names: Mapping[str, str]
             lines.append(f'names: the model has no "{our}"{nearest(our, ours)}; it has {", ".join(ours)}')
         else:
             called[our] = their
+    for their, number in Counter(called.values()).items():
+        if number > 1 and their in theirs:
+            ours_of_it = [our for our in ours if called[our] == their]
+            lines.append(f'names: {" and ".join(ours_of_it)} are all called "{their}"; give each its own')
     return called, lines
 
 
@@ -160,11 +170,17 @@ def _by_position(leaves: Mapping[str, Any], file: Path, weights: Weights) -> tup
         theirs = ", ".join(str(array.shape) for array in arrays)
         ours = ", ".join(f"{name} {np.shape(leaves[name])}" for name in saved)
         return {}, [f"holds {len(arrays)} arrays ({theirs}), but the model has {len(saved)} ({ours})"]
+    pairs = list(enumerate(zip(saved, arrays, strict=True), start=1))
+    lines = [
+        f"array {number} is {array}, but {name} of the model is the plain number {leaves[name]}; make them equal"
+        for number, (name, array) in pairs
+        if not isinstance(leaves[name], np.ndarray | jax.Array) and not np.array_equal(array, leaves[name])
+    ]
     return {
         name: (f"array {number}", array)
-        for number, (name, array) in enumerate(zip(saved, arrays, strict=True), start=1)
+        for number, (name, array) in pairs
         if isinstance(leaves[name], np.ndarray | jax.Array)
-    }, []
+    }, lines
 
 
 def _read_eqx(file: Path, told: str) -> list[np.ndarray]:
@@ -175,7 +191,7 @@ def _read_eqx(file: Path, told: str) -> list[np.ndarray]:
             if stream.peek(1)[:1] == b"{":
                 stream.readline()
             while stream.peek(1):
-                arrays.append(np.load(stream, allow_pickle=False))
+                arrays.append(np.lib.format.read_array(stream, allow_pickle=False))
     except (OSError, ValueError, EOFError) as error:
         raise UserError(f"{told}: array {len(arrays) + 1} is none that Equinox writes ({error})") from None
     return arrays
