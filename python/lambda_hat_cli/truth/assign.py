@@ -14,7 +14,7 @@ from lambda_hat_cli.experiment.schema import (
     TeacherData,
 )
 from lambda_hat_cli.truth import coefficients
-from lambda_hat_cli.truth.finite_t import free_curvatures
+from lambda_hat_cli.truth.restricted import free_curvatures
 
 
 def truth_for(spec: TargetSpec) -> Truth:

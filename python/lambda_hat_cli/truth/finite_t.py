@@ -5,9 +5,9 @@ from collections.abc import Sequence
 import numpy as np
 
 from lambda_hat_cli.artifacts.analysis import FiniteT
-from lambda_hat_cli.experiment.restriction import free_parts
 from lambda_hat_cli.experiment.schema import NormalCrossingModel, QuadraticModel, TargetSpec
 from lambda_hat_cli.truth.references import find_reference
+from lambda_hat_cli.truth.restricted import free_curvatures
 
 # Trapezoid in u = log|w|: the integrand is analytic for |Im u| < π/(4k), so a step of .2/k leaves a relative error of
 # exp(−2π·π/(4k)/(.2/k)) < 1e-10; below u = −30 lies a share of e^−30 of the Gaussian, above 2.4 less than e^−60.
@@ -40,18 +40,6 @@ def finite_t_for(spec: TargetSpec, seed: int, nbeta: float, localization: float)
         return _none("the posterior is improper: a normal crossing needs localization γ > 0")
     value = normal_crossing_mean(exponents, nbeta, localization)
     return FiniteT(value=value, se=0.0, kind="exact", source="quadrature over ℝ with the Gaussian localizer")
-
-
-def free_curvatures(model: QuadraticModel, restrict: Sequence[str] | None) -> tuple[float, ...] | None:
-    """The eigenvalues of the Hessian's block of the free coordinates; None for a part of a rotated quadratic.
-
-    Raises:
-        UserError: when `restrict` does not fit the model's one array, w.
-    """
-    part = free_parts({"w": len(model.curvatures)}, restrict)["w"]
-    if len(part) == len(model.curvatures):
-        return model.curvatures
-    return None if model.rotation else model.curvatures[part.start : part.stop]
 
 
 def quadratic_mean(curvatures: Sequence[float], nbeta: float, localization: float) -> float:
