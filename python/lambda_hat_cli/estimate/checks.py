@@ -58,7 +58,8 @@ def _words(sign: str, threshold: float) -> str:
 
 def _threshold(name: str, value: float | None, reliable: float, uncertain: float, sign: int, advice: str) -> Check:
     outcome = _grade(value, reliable, uncertain, sign)
-    wanted = _words("≤" if sign == 1 else "≥", reliable)
+    mark = "≤" if sign == 1 else "≥"
+    wanted = _words(mark, reliable)
     reason = ""
     if outcome != "reliable":
         measured = "could not be measured" if value is None or math.isnan(value) else f"is {_apart(value, reliable)}"
@@ -67,7 +68,7 @@ def _threshold(name: str, value: float | None, reliable: float, uncertain: float
         name=name,
         value=known(value),
         reliable=wanted,
-        uncertain=_words("≤" if sign == 1 else "≥", uncertain),
+        uncertain=_words(mark, uncertain),
         outcome=outcome,
         reason=reason,
     )

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from lambda_hat_cli.estimate.interval import WIDTH
-from lambda_hat_cli.estimate.temperatures import Temperature
+from lambda_hat_cli.estimate.temperatures import Temperature, mean_error
 
 
 @dataclass(frozen=True)
@@ -49,13 +49,13 @@ def free_energy(runs: Sequence[Temperature]) -> FreeEnergy | None:
     h = np.diff(np.log(places))
     weight = (np.append(h, 0.0) + np.append(0.0, h)) / 2
     llc = np.array([np.mean([run.llc for run in by_t[t]]) for t in places])
-    se = np.array([_mean_error([run.se for run in by_t[t]]) for t in places])
+    se = np.array([mean_error([run.se for run in by_t[t]]) for t in places])
     bias = np.array([np.mean([run.bias for run in by_t[t]]) for t in places])
     difference, quadrature = float(weight @ llc), None
     slopes = [(run.llc - run.variance, run.slope_se) for run in runs if run.variance is not None]
     if len(slopes) == len(runs) and all(slope_se is not None for _, slope_se in slopes):
         slope = np.array([np.mean([run.llc - (run.variance or 0.0) for run in by_t[t]]) for t in places])
-        slope_se = np.array([_mean_error([run.slope_se or 0.0 for run in by_t[t]]) for t in places])
+        slope_se = np.array([mean_error([run.slope_se or 0.0 for run in by_t[t]]) for t in places])
         correcting = (np.append(h**2, 0.0) - np.append(0.0, h**2)) / 12
         difference += float(correcting @ slope)
         quadrature = float(np.sum(np.abs(h**2 * np.diff(slope)))) / 12
@@ -74,8 +74,3 @@ def free_energy(runs: Sequence[Temperature]) -> FreeEnergy | None:
         low=None if half_width is None else difference - half_width,
         high=None if half_width is None else difference + half_width,
     )
-
-
-def _mean_error(errors: Sequence[float]) -> float:
-    """Standard error of the mean of independent values with these errors."""
-    return float(np.linalg.norm(errors)) / len(errors)

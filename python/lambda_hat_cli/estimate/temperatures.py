@@ -105,6 +105,11 @@ def regression(runs: Sequence[Temperature]) -> Regression | None:
     return Regression(slope, error, slope - half_width, slope + half_width, misfit)
 
 
+def mean_error(errors: Sequence[float]) -> float:
+    """Standard error of the mean of independent values with these errors."""
+    return float(np.linalg.norm(errors)) / len(errors)
+
+
 def multiplicity(runs: Sequence[Temperature], d: int) -> Multiplicity | None:
     """The multiplicities that λ̂(t) and Var[tK](t) admit; None below four temperatures.
 

@@ -9,7 +9,7 @@ from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 from matplotlib.ticker import FuncFormatter
 
-from lambda_hat_cli.figures.style import FAINT, INK, PALETTE, message, new_figure, save, short_count, style
+from lambda_hat_cli.figures.style import FAINT, INK, PALETTE, loss_axis, message, new_figure, save, short_count, style
 
 
 @dataclass(frozen=True)
@@ -68,7 +68,7 @@ def draw_checkpoints(panel: CheckpointPanel, samplers: Sequence[str], path: Path
             below.plot(*zip(*panel.curve, strict=True), color=FAINT, linewidth=1.2)
         if panel.losses:
             below.plot(*zip(*panel.losses, strict=True), "o", color=INK, markersize=4)
-        _loss_axis(below, [loss for _, loss in (*panel.losses, *panel.curve)])
+        loss_axis(below, [loss for _, loss in (*panel.losses, *panel.curve)])
         below.set_ylabel("loss at w*, nats per datum")
         below.set_xlabel("optimizer steps")
         below.set_xscale("symlog", linthresh=1.0, linscale=0.5)
@@ -100,12 +100,6 @@ def _llc_axis(axes: Axes, values: Sequence[float]) -> None:
     if sizes and max(sizes) > 50 * min(sizes):
         axes.set_yscale("symlog", linthresh=10.0 ** math.floor(math.log10(min(sizes))))
         axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
-
-
-def _loss_axis(axes: Axes, losses: Sequence[float]) -> None:
-    """Logarithmic where the loss is positive and falls by more than half."""
-    if losses and min(losses) > 0 and max(losses) > 2 * min(losses):
-        axes.set_yscale("log")
 
 
 def _legend(panel: CheckpointPanel, samplers: Sequence[str]) -> list[Line2D]:

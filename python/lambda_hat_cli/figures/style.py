@@ -1,6 +1,6 @@
 """The one look of every figure, whatever matplotlibrc, backend or TeX the machine has."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from textwrap import shorten, wrap
@@ -74,6 +74,16 @@ def save(figure: Figure, path: Path, dpi: float = DPI) -> None:
     image = Image.frombuffer("RGBA", (width, height), canvas.buffer_rgba(), "raw", "RGBA", 0, 1).convert("RGB")
     image = image.quantize(colors=256, method=Image.Quantize.FASTOCTREE, dither=Image.Dither.NONE)
     image.save(path, format="PNG", optimize=True, dpi=(dpi, dpi))
+
+
+def loss_axis(axes: Axes, losses: Sequence[float]) -> None:
+    """Make the y axis logarithmic where the loss is positive and falls by more than half."""
+    low, high = min(losses, default=0.0), max(losses, default=0.0)
+    if low > 0 and high > 2 * low:
+        axes.set_yscale("log")
+        axes.yaxis.set_major_locator(LogLocator(base=10, subs=(1.0,) if high > 100 * low else (1.0, 2.0, 5.0)))
+        axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+        axes.yaxis.set_minor_formatter(NullFormatter())
 
 
 def log_count_axis(axes: Axes) -> None:

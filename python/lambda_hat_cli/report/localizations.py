@@ -9,8 +9,10 @@ import numpy as np
 from lambda_hat_cli.artifacts.analysis import AnalysisRecord
 from lambda_hat_cli.estimate.analysis import limit_of
 from lambda_hat_cli.estimate.interval import WIDTH
+from lambda_hat_cli.estimate.temperatures import mean_error
 from lambda_hat_cli.figures.localizations import LocalizationPanel, Place
 from lambda_hat_cli.report.collect import Collection, PlannedTarget
+from lambda_hat_cli.report.temperatures import point_of
 
 
 @dataclass(frozen=True)
@@ -46,28 +48,25 @@ def localization_panel(group: LocalizationGroup) -> LocalizationPanel:
     truth = group.target.record.truth if group.target.record else None
     return LocalizationPanel(
         title=group.target.row.name,
-        places=tuple(_place(*place, records) for place, records in known.items()),
+        places=tuple(found for place, records in known.items() if (found := _place(*place, records)) is not None),
         limit=None if truth is None else limit_of(truth),
     )
 
 
-def _place(sampler: str, beta: float, gamma: float, records: Sequence[AnalysisRecord]) -> Place:
+def _place(sampler: str, beta: float, gamma: float, records: Sequence[AnalysisRecord]) -> Place | None:
     """The mean of independent estimates: their standard errors shrink with their number, what biases them does not."""
-    estimates = [
-        (record.llc, record.llc_se, record.llc_high - record.llc - WIDTH * record.llc_se)
-        for record in records
-        if record.llc is not None and record.llc_se is not None and record.llc_high is not None
-    ]
-    llc, se, bias = np.array(estimates).T
-    mean = float(llc.mean())
-    half_width = WIDTH * float(np.linalg.norm(se)) / len(se) + max(0.0, float(bias.mean()))
+    points = [point for record in records if (point := point_of(record)) is not None]
+    if not points:
+        return None
+    llc = float(np.mean([point.llc for point in points]))
+    half_width = WIDTH * mean_error([point.se for point in points]) + float(np.mean([point.bias for point in points]))
     return Place(
         sampler=sampler,
         beta=beta,
         gamma=gamma,
-        llc=mean,
-        low=mean - half_width,
-        high=mean + half_width,
+        llc=llc,
+        low=llc - half_width,
+        high=llc + half_width,
         reliable=all(record.verdict == "reliable" for record in records),
         at_minimum=all(record.minimum == "at_minimum" for record in records),
     )

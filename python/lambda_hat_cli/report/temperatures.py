@@ -144,7 +144,7 @@ def _series(sampler: str, runs: list[PlannedRun]) -> SamplerSeries:
     usable = [run for run in runs if run.analysis is not None and run.analysis.record.llc is not None]
     usable.sort(key=lambda run: run.analysis.record.nbeta if run.analysis else 0.0)
     records = tuple(run.analysis.record for run in usable if run.analysis is not None)
-    points = [point for record in records if (point := _point(record)) is not None]
+    points = [point for record in records if (point := point_of(record)) is not None]
     return SamplerSeries(
         sampler=sampler,
         runs=tuple(usable),
@@ -155,7 +155,8 @@ def _series(sampler: str, runs: list[PlannedRun]) -> SamplerSeries:
     )
 
 
-def _point(record: AnalysisRecord) -> Temperature | None:
+def point_of(record: AnalysisRecord) -> Temperature | None:
+    """A run's numbers with its sampler's bias apart from its standard error; None where it has none to use."""
     if record.llc is None or record.llc_se is None or record.llc_high is None or not record.llc_se > 0:
         return None
     return Temperature(
