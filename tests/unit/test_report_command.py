@@ -42,6 +42,7 @@ from lambda_hat_cli.report import console, numbers, page
 from lambda_hat_cli.report.collect import Collection, PlannedRun, PlannedTarget, collect
 from lambda_hat_cli.report.results import ResultRow
 from lambda_hat_cli.report.summary import write_summary
+from lambda_hat_cli.report.sweeps import sweeps_of
 from lambda_hat_cli.truth.finite_t import quadratic_mean
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -485,7 +486,7 @@ def test_many_runs_link_their_pictures(case: Case, monkeypatch: pytest.MonkeyPat
     monkeypatch.setattr(page, "EMBED_UP_TO_RUNS", 6)
     collection = collect(*(case.folder / name for name in ("plan", "analyses", "targets", "failures")))
     summary = case.folder / "summary"
-    text = page.page(collection, summary)
+    text = page.page(collection, sweeps_of(collection), summary)
     sources = re.findall(r'src="([^"]*)"', text)
     assert [source[:22] for source in sources].count("data:image/png;base64,") == 1
     assert f"../runs/{case.runs[0].folder}/rank_energy.png" in sources

@@ -11,20 +11,19 @@ import yaml
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from lambda_hat_cli.report import numbers
-from lambda_hat_cli.report.checkpoints import TrainingGroup, training_groups
+from lambda_hat_cli.report.checkpoints import TrainingGroup
 from lambda_hat_cli.report.collect import OUTCOMES, Collection, Outcome, PlannedRun, PlannedTarget
 from lambda_hat_cli.report.console import summary
 from lambda_hat_cli.report.groups import Group, groups, run_label
 from lambda_hat_cli.report.layout import CHECKPOINTS, CONVERGENCE, LOCALIZATIONS, OVERVIEW, TEMPERATURES, TRAINING
-from lambda_hat_cli.report.localizations import localization_groups
 from lambda_hat_cli.report.replicates import Together, shown, together
 from lambda_hat_cli.report.results import ResultRow, result_row
+from lambda_hat_cli.report.sweeps import Sweeps
 from lambda_hat_cli.report.temperatures import (
     TemperatureGroup,
     free_energy_words,
     multiplicity_words,
     regression_words,
-    temperature_groups,
 )
 
 EMBED_UP_TO_RUNS = 60
@@ -109,11 +108,12 @@ class TargetView:
     localizations: Picture | None
 
 
-def page(collection: Collection, folder: Path) -> str:
+def page(collection: Collection, sweeps: Sweeps, folder: Path) -> str:
     """The page as HTML text.
 
     Args:
         collection: every planned target and run.
+        sweeps: of the same runs.
         folder: the summary folder, which has the pictures and will have the page.
     """
     embed = len(collection.runs) <= EMBED_UP_TO_RUNS
@@ -122,7 +122,7 @@ def page(collection: Collection, folder: Path) -> str:
     for group in groups(collection):
         by_target[group.target.row.id].append(_group_view(name, group, folder / CONVERGENCE, embed))
     over_t: dict[str, list[TemperatureView]] = defaultdict(list)
-    for found in temperature_groups(collection):
+    for found in sweeps.temperatures:
         over_t[found.target.row.id].append(_temperature_view(name, found, folder / TEMPERATURES, embed))
     over_gamma = {
         group.target.row.id: _picture(
@@ -131,7 +131,7 @@ def page(collection: Collection, folder: Path) -> str:
             f"λ̂ against γ of all samplers on {group.target.row.name}",
             embed,
         )
-        for group in localization_groups(collection)
+        for group in sweeps.localizations
     }
     environment = Environment(
         loader=FileSystemLoader(_TEMPLATES),
@@ -169,9 +169,7 @@ def page(collection: Collection, folder: Path) -> str:
             )
             for target in collection.targets
         ],
-        through_training=[
-            _checkpoint_view(name, group, folder / CHECKPOINTS, embed) for group in training_groups(collection)
-        ],
+        through_training=[_checkpoint_view(name, group, folder / CHECKPOINTS, embed) for group in sweeps.trainings],
         stray=collection.stray,
         versions=_versions(collection),
         machines=_machines(collection.runs),

@@ -10,15 +10,16 @@ from lambda_hat_cli.figures.combined import draw_overview, draw_panel
 from lambda_hat_cli.figures.localizations import draw_localizations
 from lambda_hat_cli.figures.temperatures import draw_temperatures
 from lambda_hat_cli.figures.training import draw_training
-from lambda_hat_cli.report.checkpoints import checkpoint_panel, training_groups, write_checkpoints
+from lambda_hat_cli.report.checkpoints import checkpoint_panel, write_checkpoints
 from lambda_hat_cli.report.collect import Collection
 from lambda_hat_cli.report.console import table
 from lambda_hat_cli.report.groups import groups, panel, samplers
 from lambda_hat_cli.report.layout import CHECKPOINTS, CONVERGENCE, LOCALIZATIONS, OVERVIEW, TEMPERATURES, TRAINING
-from lambda_hat_cli.report.localizations import localization_groups, localization_panel
+from lambda_hat_cli.report.localizations import localization_panel
 from lambda_hat_cli.report.page import page
 from lambda_hat_cli.report.results import result_rows, write_csv, write_parquet
-from lambda_hat_cli.report.temperatures import temperature_groups, temperature_panel, write_temperatures
+from lambda_hat_cli.report.sweeps import sweeps_of
+from lambda_hat_cli.report.temperatures import temperature_panel, write_temperatures
 
 
 def write_summary(folder: Path, collection: Collection) -> None:
@@ -34,22 +35,23 @@ def write_summary(folder: Path, collection: Collection) -> None:
     write_text(folder / "counts.json", json.dumps(counts(collection), indent=2) + "\n")
     names = samplers(collection)
     _draw_pictures(folder, collection, names)
-    if over_t := temperature_groups(collection):
-        write_temperatures(folder / "temperatures.csv", over_t)
+    sweeps = sweeps_of(collection)
+    if sweeps.temperatures:
+        write_temperatures(folder / "temperatures.csv", sweeps.temperatures)
         (folder / TEMPERATURES).mkdir()
-        for group in over_t:
+        for group in sweeps.temperatures:
             draw_temperatures(temperature_panel(group), names, folder / TEMPERATURES / group.picture)
-    if over_gamma := localization_groups(collection):
+    if sweeps.localizations:
         (folder / LOCALIZATIONS).mkdir()
-        for target in over_gamma:
+        for target in sweeps.localizations:
             draw_localizations(localization_panel(target), names, folder / LOCALIZATIONS / target.picture)
-    if through_training := training_groups(collection):
+    if sweeps.trainings:
         name = collection.plan.experiment.name
-        write_checkpoints(folder / "checkpoints.csv", name, through_training)
+        write_checkpoints(folder / "checkpoints.csv", name, sweeps.trainings)
         (folder / CHECKPOINTS).mkdir()
-        for each in through_training:
+        for each in sweeps.trainings:
             draw_checkpoints(checkpoint_panel(name, each), names, folder / CHECKPOINTS / each.picture)
-    write_text(folder / "report.html", page(collection, folder))
+    write_text(folder / "report.html", page(collection, sweeps, folder))
 
 
 def counts(collection: Collection) -> dict[str, int]:
