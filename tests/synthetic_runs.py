@@ -147,6 +147,7 @@ def target_record(case: Case) -> TargetRecord:
         d=case.d,
         loss_at_w_star=0.0,
         gradient_norm=0.0,
+        held_out_loss=None,
         training=None,
         truth=truth_for(case.spec),
         versions={},

@@ -223,7 +223,7 @@ def _target(user: UserTarget, precision: Precision) -> tuple[LoadedTarget, str]:
     user = checked_return(user, _CALL)
     check_model(user.model, code)
     loss = loss_of(user)
-    model, data = built_from(user, loss, code.root, code.file)
+    model, data, _ = built_from(user, loss, code.root, code.file)
     skeleton, parameters, constants = take_apart(model)
     arrays = [*parameters, *constants, *data.values()]
     identity = digest([list(data), [[str(a.dtype), a.shape, hashlib.sha256(a.tobytes()).hexdigest()] for a in arrays]])

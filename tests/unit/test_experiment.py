@@ -414,6 +414,7 @@ def test_a_checkpoint_has_the_id_of_training_that_ends_there(tmp_path: Path) -> 
         ("checkpoints: {first: 9, last: 9}", "first: 9 must be below last: 9"),
         ("checkpoints: [-1]", "checkpoints[0]: -1"),
         ("checkpoints: []", "checkpoints"),
+        ("weight_decay: 0.1", "weight_decay: 0.1 is for optimizer: adamw, adam has none: leave it out"),
     ],
 )
 def test_checkpoints_that_make_no_sense(tmp_path: Path, training: str, message: str) -> None:

@@ -97,6 +97,16 @@ MISTAKES = {
     "idle sigma": Case("loss, data = 'categorical', dict(x=x, y=classes)", 'sigma is for loss "gaussian" only'),
     "dict called": Case("model = dict(w=jnp.ones(3))", "on one datum, and a dict cannot be called; return an Equinox"),
     "no y": Case("data = dict(x=x)", 'loss "gaussian" needs data with x and y; data has x'),
+    "held out alone": Case("extra['held_out'] = x", "held_out must be a dict of at least one array"),
+    "held out others": Case(
+        "extra['held_out'] = dict(x=x, y=y[:, :1])",
+        "mine.py: held_out must have the arrays of data; data has x: float32 of shape (3,) a row, y: float32 of shape "
+        "(2,) a row; held_out x: float32 of shape (3,) a row, y: float32 of shape (1,) a row",
+    ),
+    "held out no class": Case(
+        "loss, data, extra = 'categorical', dict(x=x, y=classes), dict(held_out=dict(x=x, y=classes + 1))",
+        "so classes are 0 to 1, but y of held_out is 2 in row 1",
+    ),
     "model fails": Case(
         "data = dict(x=x[:, :2], y=y)",
         "mine.py, line 9: the model, given one datum x of shape (2,), failed: TypeError: dot_general"
@@ -184,7 +194,7 @@ def source(lines: str) -> str:
     return HEAD + lines + "\n" + tail
 
 
-def row(name: str, files: Path, text: str) -> dict[str, Any]:
+def row(name: str, files: Path, text: str, train: dict[str, Any] | None) -> dict[str, Any]:
     """A row of the plan for a python target, with its file in place."""
     digest = hashlib.sha256(text.encode()).hexdigest()
     files.mkdir(exist_ok=True)
@@ -192,14 +202,15 @@ def row(name: str, files: Path, text: str) -> dict[str, Any]:
     identity = hashlib.sha256(name.encode()).hexdigest()[:16]
     return {
         "id": identity, "name": name, "entry": name, "folder": f"t-{identity[:8]}",
-        "spec": {"model": {"kind": "python", "file": "mine.py"}}, "seed": 1, "files": {"mine.py": digest},
+        "spec": {"model": {"kind": "python", "file": "mine.py"}, "train": train},
+        "seed": 1, "files": {"mine.py": digest},
         "d": None, "n": None, "code": stage_code("build_target"), "pack": identity,
     }  # fmt: skip
 
 
-def build(folder: Path, texts: dict[str, str]) -> dict[str, str]:
-    """Runs build-target once on all of them; the ids by name."""
-    rows = [row(name, folder / "files", text) for name, text in texts.items()]
+def build(folder: Path, texts: dict[str, str], train: dict[str, dict[str, Any]] | None = None) -> dict[str, str]:
+    """Runs build-target once on all of them, some with a section `train`; the ids by name."""
+    rows = [row(name, folder / "files", text, (train or {}).get(name)) for name, text in texts.items()]
     (folder / "rows.jsonl").write_text("".join(json.dumps(each) + "\n" for each in rows))
     environment = {**os.environ, "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}", "JAX_ENABLE_X64": "0"}
     done = subprocess.run(
@@ -286,6 +297,44 @@ def test_data_and_training_run_when_the_target_is_built_and_not_again(
     target = load_target(targets["trained"], "float64")
     assert (folder / "called").read_text() == "data train "
     np.testing.assert_allclose(target.w_star, np.linspace(-1, 1, 6).astype(np.float32) + 1, rtol=1e-6)
+
+
+HELD_OUT = "extra['held_out'] = lambda: dict(x=x[:4] + 1, y=y[:4])"
+SGD = {"optimizer": "sgd", "learning_rate": 0.01, "batch_size": "full"}
+
+
+def test_the_experiment_trains_a_users_model(tmp_path: Path) -> None:
+    """One step of plain descent and one of AdamW (Loshchilov and Hutter 2019), by hand, and the losses of both sets."""
+    sections = {
+        "start": {**SGD, "steps": 0},
+        "sgd": {**SGD, "steps": 1},
+        "adamw": {**SGD, "optimizer": "adamw", "weight_decay": 0.5, "steps": 1},
+    }
+    ids = build(tmp_path, dict.fromkeys(sections, source(HELD_OUT)), sections)
+    folders = {name: TargetFolder(tmp_path / "targets" / identity) for name, identity in ids.items()}
+    start = np.linspace(-1, 1, 6).reshape(2, 3).astype(np.float32).astype(np.float64)
+    x, y = (folders["start"].data()[name].astype(np.float64) for name in ("x", "y"))
+    gradient = 2.0 * (by_hand(start, folders["start"]) - y).T @ x / (len(x) * 0.5**2)
+    expected = {
+        "start": start,
+        "sgd": start - 0.01 * gradient,
+        "adamw": start - 0.01 * (np.sign(gradient) + 0.5 * start),
+    }
+    for name, folder in folders.items():
+        weight, record = load_target(folder, "float64").w_star.reshape(2, 3), folder.record
+        np.testing.assert_allclose(weight, expected[name], rtol=1e-5, atol=1e-7)
+        held_out = np.mean(np.sum((2.0 * (x[:4] + 1) @ np.asarray(weight).T - y[:4]) ** 2, 1)) / (2 * 0.5**2)
+        assert record.held_out_loss == pytest.approx(held_out, rel=1e-5)
+        assert record.training is not None
+        assert record.training.held_out_losses is not None
+        assert record.training.held_out_losses[-1] == pytest.approx(held_out, rel=1e-5)
+        assert record.training.losses[-1] == pytest.approx(record.loss_at_w_star, rel=1e-5)
+
+
+def test_training_is_the_files_or_the_experiments(tmp_path: Path) -> None:
+    ids = build(tmp_path, {"both": GOOD["trained"]}, {"both": SGD})
+    message = read_record(tmp_path / f"notes/build_target-{ids['both']}.json", FailureNote).message
+    assert "mine.py: target() returns `train`, and the experiment file has a section `train` for it" in message
 
 
 def test_targets_of_one_process_have_their_own_modules(tmp_path: Path) -> None:

@@ -123,7 +123,10 @@ def target_record(row: TargetRow, key: str) -> TargetRecord:
         d=PARAMETERS[key],
         loss_at_w_star=0.4987654321 if trained else 0.0,
         gradient_norm=3.2e-4 if trained else 0.0,
-        training=TrainingRecord(steps=5000, recorded_steps=(0, 5000), losses=(51.2, 0.49)) if trained else None,
+        held_out_loss=0.61 if trained else None,
+        training=TrainingRecord(steps=5000, recorded_steps=(0, 5000), losses=(51.2, 0.49), held_out_losses=(52.0, 0.61))
+        if trained
+        else None,
         truth=TRUTHS[key],
         versions={"jax": "0.10.2", "optax": "0.2.8"},
         code={},

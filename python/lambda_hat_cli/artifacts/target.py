@@ -18,7 +18,7 @@ from lambda_hat_cli.errors import UserError
 from lambda_hat_cli.experiment.identity import digest
 from lambda_hat_cli.experiment.schema import TargetSpec
 
-TARGET_SCHEMA_VERSION = 2
+TARGET_SCHEMA_VERSION = 3
 
 
 class ArtifactRecord(BaseModel):
@@ -51,11 +51,17 @@ class Truth(ArtifactRecord):
 
 
 class TrainingRecord(ArtifactRecord):
-    """How training went; losses are in nats per datum over all rows."""
+    """How training went.
+
+    Attributes:
+        losses: at each of `recorded_steps`, the mean over all rows, nats per datum.
+        held_out_losses: the same over the rows that were held out, None where there are none.
+    """
 
     steps: int
     recorded_steps: tuple[int, ...]
     losses: tuple[float, ...]
+    held_out_losses: tuple[float, ...] | None
 
 
 class TargetRecord(ArtifactRecord):
@@ -69,6 +75,7 @@ class TargetRecord(ArtifactRecord):
         likelihood: gaussian (with `scale` = σ), categorical, own (the model is its own loss) or custom (a user's).
         n: data points, sets t = nβ; d: parameters; inputs_shape etc. are in data.npz itself.
         loss_at_w_star: L_n(w*), nats per datum. gradient_norm: ‖∇L_n(w*)‖₂, float64 where the stage has it.
+        held_out_loss: the mean loss at w* over a user's held-out rows, None where there are none.
         checksums: sha256 by relative path of every other file of the folder.
         code: sha256 by module of the sources that built it.
     """
@@ -84,6 +91,7 @@ class TargetRecord(ArtifactRecord):
     d: int
     loss_at_w_star: float
     gradient_norm: float
+    held_out_loss: float | None
     training: TrainingRecord | None
     truth: Truth
     versions: dict[str, str]

@@ -308,12 +308,21 @@ Data = Annotated[TeacherData | DigitsData | FileData | NoData, Field(discriminat
 
 
 class Training(Strict):
-    """How w* is trained. `batch_size: full` takes every row in each step."""
+    """How w* is trained. `batch_size: full` takes every row in each step; `weight_decay` is for adamw."""
 
     optimizer: Literal["adam", "sgd", "adamw"] = "adam"
     learning_rate: Positive = 1e-3
+    weight_decay: NonNegative = 1e-4
     steps: Annotated[int, Field(ge=0)] = 5000
     batch_size: Count | Literal["full"] = 256
+
+    @model_validator(mode="after")
+    def _decay(self) -> Self:
+        if self.optimizer != "adamw" and self.weight_decay != type(self).model_fields["weight_decay"].default:
+            raise ValueError(
+                f"weight_decay: {self.weight_decay:g} is for optimizer: adamw, {self.optimizer} has none: leave it out"
+            )
+        return self
 
 
 class LogSpaced(Strict):
@@ -506,8 +515,8 @@ def check_target(spec: TargetSpec) -> None:
             raise ValueError(f"a {model.kind} model is studied at its known minimum: leave out `train` and `at`")
         return
     if isinstance(model, PythonModel):
-        if data is not None or spec.train is not None or spec.at is not None:
-            raise ValueError("a python model brings its own data and w*: leave out `data`, `train` and `at`")
+        if data is not None or spec.at is not None:
+            raise ValueError("a python model brings its own data and w*: leave out `data` and `at`")
         return
     if spec.at != "trained" and spec.train is not None:
         at = "`at: truth`" if spec.at == "truth" else "`at.ranks`"

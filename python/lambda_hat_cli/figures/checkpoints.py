@@ -37,6 +37,7 @@ class CheckpointPanel:
 
     Attributes:
         losses: (steps, loss at w*) of each checkpoint. curve: (steps, loss) all along the longest training.
+        held_out_losses, held_out_curve: the same over rows that were held out; empty where there are none.
     """
 
     title: str
@@ -44,6 +45,8 @@ class CheckpointPanel:
     series: tuple[CheckpointSeries, ...]
     losses: tuple[tuple[int, float], ...]
     curve: tuple[tuple[int, float], ...]
+    held_out_losses: tuple[tuple[int, float], ...] = ()
+    held_out_curve: tuple[tuple[int, float], ...] = ()
 
 
 def draw_checkpoints(panel: CheckpointPanel, samplers: Sequence[str], path: Path) -> None:
@@ -64,11 +67,16 @@ def draw_checkpoints(panel: CheckpointPanel, samplers: Sequence[str], path: Path
         _llc_axis(above, [p.estimate[0] for series in panel.series for p in series.points if p.estimate is not None])
         above.set_ylabel("λ̂, nats")
         above.set_title(f"{panel.title}\n{panel.subtitle}")
-        if panel.curve:
-            below.plot(*zip(*panel.curve, strict=True), color=FAINT, linewidth=1.2)
-        if panel.losses:
-            below.plot(*zip(*panel.losses, strict=True), "o", color=INK, markersize=4)
-        loss_axis(below, [loss for _, loss in (*panel.losses, *panel.curve)])
+        _draw_losses(below, panel.losses, panel.curve, "o")
+        _draw_losses(below, panel.held_out_losses, panel.held_out_curve, "s")
+        if panel.held_out_losses or panel.held_out_curve:
+            marks = [
+                Line2D([], [], color=INK, marker="o", markersize=4, linestyle="", label="the data, n rows"),
+                Line2D([], [], color=INK, marker="s", markersize=4, markerfacecolor="white", label="held out", ls=""),
+            ]
+            below.legend(handles=marks, loc="lower left")
+        every = (*panel.losses, *panel.curve, *panel.held_out_losses, *panel.held_out_curve)
+        loss_axis(below, [loss for _, loss in every])
         below.set_ylabel("loss at w*, nats per datum")
         below.set_xlabel("optimizer steps")
         below.set_xscale("symlog", linthresh=1.0, linscale=0.5)
@@ -92,6 +100,17 @@ def _draw_series(axes: Axes, series: CheckpointSeries, color: str, place: float)
         axes.plot(x, llc, "o", color=color, markerfacecolor=face, markersize=4.5, alpha=pale)
     lost = [point.steps * shift for point in series.points if point.estimate is None]
     axes.plot(lost, [0.02] * len(lost), "x", color=color, transform=axes.get_xaxis_transform(), clip_on=False)
+
+
+def _draw_losses(
+    axes: Axes, points: Sequence[tuple[int, float]], curve: Sequence[tuple[int, float]], marker: str
+) -> None:
+    """Losses at the checkpoints, over the whole training's; squares, for held-out rows, are open."""
+    if curve:
+        axes.plot(*zip(*curve, strict=True), color=FAINT, linewidth=1.2)
+    if points:
+        face = "white" if marker == "s" else INK
+        axes.plot(*zip(*points, strict=True), marker, color=INK, markerfacecolor=face, markersize=4)
 
 
 def _llc_axis(axes: Axes, values: Sequence[float]) -> None:

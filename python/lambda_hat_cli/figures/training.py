@@ -1,4 +1,4 @@
-"""How a target was trained: the loss over all rows against the optimizer's steps."""
+"""How a target was trained: the loss over all rows, and over those held out, against the optimizer's steps."""
 
 from pathlib import Path
 
@@ -13,8 +13,11 @@ def draw_training(record: TrainingRecord, path: Path) -> None:
     with style():
         figure = new_figure(7.6, 2.8)
         axes = figure.subplots()
-        axes.plot(record.recorded_steps, record.losses, color=PALETTE[0], linewidth=1.6)
-        loss_axis(axes, record.losses)
+        axes.plot(record.recorded_steps, record.losses, color=PALETTE[0], linewidth=1.6, label="the data, n rows")
+        if record.held_out_losses is not None:
+            axes.plot(record.recorded_steps, record.held_out_losses, color=PALETTE[1], linewidth=1.6, label="held out")
+            axes.legend()
+        loss_axis(axes, (*record.losses, *(record.held_out_losses or ())))
         axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: short_count(value)))
         axes.margins(x=0.01)
         axes.set_xlabel("optimizer steps")

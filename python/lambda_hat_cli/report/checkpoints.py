@@ -16,8 +16,8 @@ from lambda_hat_cli.report.replicates import SHOWN
 from lambda_hat_cli.report.results import ResultRow, result_row
 
 COLUMNS = (
-    "name", "steps", "loss", "gradient_norm", "target_id", "beta", "gamma", "sampler", "replicate", "run_id",
-    "verdict", "minimum", "delta", "llc", "llc_se", "llc_low", "llc_high",
+    "name", "steps", "loss", "held_out_loss", "gradient_norm", "target_id", "beta", "gamma", "sampler", "replicate",
+    "run_id", "verdict", "minimum", "delta", "llc", "llc_se", "llc_low", "llc_high",
 )  # fmt: skip
 
 
@@ -64,7 +64,7 @@ def checkpoint_panel(experiment: str, group: TrainingGroup) -> CheckpointPanel:
     results = [(run, result_row(experiment, run)) for run in group.runs if run.row.replicate < SHOWN]
     first = next((result for _, result in results if result.n is not None), results[0][1])
     records = [target.record for target in group.targets if target.record is not None]
-    longest = records[-1] if records else None
+    longest = records[-1].training if records else None
     by_label: dict[str, list[tuple[PlannedRun, ResultRow]]] = defaultdict(list)
     for run, result in results:
         by_label[run_label(run)].append((run, result))
@@ -87,9 +87,15 @@ def checkpoint_panel(experiment: str, group: TrainingGroup) -> CheckpointPanel:
             for target in group.targets
             if target.record is not None
         ),
-        curve=()
-        if longest is None or longest.training is None
-        else tuple(zip(longest.training.recorded_steps, longest.training.losses, strict=True)),
+        curve=() if longest is None else tuple(zip(longest.recorded_steps, longest.losses, strict=True)),
+        held_out_losses=tuple(
+            (target.row.step or 0, target.record.held_out_loss)
+            for target in group.targets
+            if target.record is not None and target.record.held_out_loss is not None
+        ),
+        held_out_curve=()
+        if longest is None or longest.held_out_losses is None
+        else tuple(zip(longest.recorded_steps, longest.held_out_losses, strict=True)),
     )
 
 
@@ -104,7 +110,8 @@ def write_checkpoints(path: Path, experiment: str, training: Sequence[TrainingGr
             table.writerow(
                 [
                     *(group.name, run.target.row.step),
-                    *((record.loss_at_w_star, record.gradient_norm) if record else (None, None)),
+                    *((record.loss_at_w_star, record.held_out_loss) if record else (None, None)),
+                    record.gradient_norm if record else None,
                     *(result.target_id, result.beta, result.gamma, result.sampler, result.replicate, result.run_id),
                     *(result.verdict, result.minimum, result.delta),
                     *(result.llc, result.llc_se, result.llc_low, result.llc_high),

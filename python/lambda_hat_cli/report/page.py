@@ -89,10 +89,14 @@ class TemperatureView:
 
 @dataclass(frozen=True)
 class CheckpointView:
-    """The checkpoints of one training at one β and γ; `rows` has each run's target, label, outcome and result."""
+    """The checkpoints of one training at one β and γ; `rows` has each run's target, label, outcome and result.
+
+    `held_out` tells whether there are losses over held-out rows.
+    """
 
     group: TrainingGroup
     rows: tuple[tuple[PlannedTarget, str, str, ResultRow], ...]
+    held_out: bool
     picture: Picture
 
 
@@ -206,6 +210,7 @@ def _checkpoint_view(experiment: str, group: TrainingGroup, folder: Path, embed:
     return CheckpointView(
         group=group,
         rows=tuple((run.target, run_label(run), run.outcome, result_row(experiment, run)) for run in group.runs),
+        held_out=any(each.record is not None and each.record.held_out_loss is not None for each in group.targets),
         picture=_picture(folder / group.picture, f"{folder.name}/{group.picture}", alt, embed),
     )
 

@@ -8,7 +8,7 @@ import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from importlib.metadata import version
 from pathlib import Path, PurePosixPath
-from typing import Any
+from typing import Any, NamedTuple
 
 import equinox as eqx
 import jax
@@ -37,11 +37,11 @@ from lambda_hat_cli.experiment.schema import (
 from lambda_hat_cli.targets.data import data_keys, make_data, teacher
 from lambda_hat_cli.targets.data_files import file_data
 from lambda_hat_cli.targets.load import CODE, LoadedTarget, load_artifacts
-from lambda_hat_cli.targets.losses import Likelihood, built_in_loss, likelihood_of
+from lambda_hat_cli.targets.losses import Loss, built_in_loss, likelihood_of
 from lambda_hat_cli.targets.models import BuiltIn, blank, deep_linear, mlp, quadratic
 from lambda_hat_cli.targets.names import free_parts_of
 from lambda_hat_cli.targets.randomness import frame, stream
-from lambda_hat_cli.targets.skeleton import take_apart
+from lambda_hat_cli.targets.skeleton import is_parameter, take_apart
 from lambda_hat_cli.targets.starts import mlp_weights, most_singular_weights, polygon, random_weights, stratum_weights
 from lambda_hat_cli.targets.training import train
 from lambda_hat_cli.targets.user import built_from, user_target
@@ -51,36 +51,47 @@ from lambda_hat_cli.truth.assign import truth_for
 PACKAGES = ("equinox", "jax", "jaxlib", "numpy", "optax", "pyarrow", "safetensors", "scikit-learn")
 
 
+class Prepared(NamedTuple):
+    """A target before its arrays are written.
+
+    Attributes:
+        model: at w*, or where training starts.
+        data: its rows, as they are stored. held_out: those that are only looked at, None where there are none.
+        loss: the loss of every row. training: how the model was trained here, None where it was not.
+    """
+
+    model: PyTree
+    data: dict[str, np.ndarray]
+    held_out: dict[str, np.ndarray] | None
+    loss: Loss
+    training: TrainingRecord | None = None
+
+
 class TrainingPass:
     """One training for the targets that differ in what is studied of it, made as far as they are asked for."""
 
-    def __init__(self, rows: Sequence[TargetRow], files: Path | None):
-        """Nothing is computed yet; `rows` have ascending steps, `files` is the folder of their own files."""
+    def __init__(self, rows: Sequence[TargetRow]):
+        """Nothing is computed yet; `rows` have ascending steps."""
         self._rows = rows
-        self._files = files
-        self._reached: tuple[BuiltIn, TrainingRecord] | None = None
+        self._states: Iterator[Prepared] | None = None
+        self._reached: Prepared | None = None
         self._trouble: Exception | None = None
 
-    @functools.cached_property
-    def data(self) -> dict[str, np.ndarray]:
-        """What it trains on, as it is stored."""
-        return data_of(self._rows[0], self._files)
+    def after(self, steps: int, start: Callable[[], Prepared]) -> Prepared:
+        """The target after the steps of one of the rows; to be asked in ascending order.
 
-    @functools.cached_property
-    def _states(self) -> Iterator[tuple[BuiltIn, TrainingRecord]]:
-        checkpoints = sorted({steps_of(row) for row in self._rows})
-        return _trained(self._rows[0].spec, self._rows[0].seed, self.data, checkpoints)
-
-    def after(self, steps: int) -> tuple[BuiltIn, TrainingRecord]:
-        """The model after the steps of one of the rows, and how it got there; to be asked in ascending order.
+        Args:
+            start: gives the target where training starts; it is called once for all rows.
 
         Raises:
-            UserError: when training diverged, now or before.
+            UserError: when it cannot start or training diverged, now or before.
         """
         if self._trouble is not None:
             raise self._trouble
         try:
-            while self._reached is None or self._reached[1].steps < steps:
+            if self._states is None:
+                self._states = _trained(start(), self._rows)
+            while self._reached is None or _steps(self._reached) < steps:
                 self._reached = next(self._states)
         except Exception as trouble:
             # The other checkpoints of the pass are told the same.
@@ -103,7 +114,7 @@ def build_targets(
         attempt: calls the work of one target; it decides whether one that fails stops the others.
     """
     for together in training_passes(rows):
-        training = TrainingPass(together, files)
+        training = TrainingPass(together)
         for row in together:
             attempt(row, functools.partial(build_target, row, out / row.id, files, training))
 
@@ -124,52 +135,86 @@ def build_target(row: TargetRow, out: Path, files: Path | None, training: Traini
         UserError: when `out` exists, a user's file cannot be used, their code fails or training diverges.
     """
     with new_folder(out) as folder:
-        record = None
         if isinstance(row.spec.model, PythonModel):
             copy_code(row, files, folder / CODE)
-            user, loss = user_target(folder / CODE, row.spec.model)
-            if row.spec.weights is not None:
-                user = dataclasses.replace(user, model=at_weights(user.model, row.spec.weights, row, files), train=None)
-            model, data = built_from(user, loss, folder / CODE, row.spec.model.file)
-            likelihood, scale = likelihood_of(loss)
+            prepare = functools.partial(user_prepared, row, folder / CODE, files)
         else:
-            if row.spec.train is not None:
-                training = training or TrainingPass([row], files)
-                data, (model, record) = training.data, training.after(row.spec.train.steps)
-            else:
-                data = data_of(row, files)
-                model = (
-                    constructed_minimum(row.spec, row.seed, data)
-                    if row.spec.weights is None
-                    else at_weights(blank(row.spec.model), row.spec.weights, row, files)
-                )
-            _, likelihood, scale = built_in_loss(row.spec)
-        data = chosen_rows(data, row.spec.rows)
-        write_arrays(folder, model, data, row.spec.restrict)
+            prepare = functools.partial(built_in_prepared, row, files)
+        prepared = (
+            prepare()
+            if row.spec.train is None
+            else (training or TrainingPass([row])).after(row.spec.train.steps, start=prepare)
+        )
+        data = chosen_rows(prepared.data, row.spec.rows)
+        write_arrays(folder, prepared.model, data, row.spec.restrict)
         target = load_artifacts(folder, row.spec, data, jax.dtypes.canonicalize_dtype(np.float64))
-        write_record(folder / "target.json", describe(row, folder, target, likelihood, scale, record))
+        write_record(folder / "target.json", describe(row, folder, target, prepared))
 
 
-def _trained(
-    spec: TargetSpec, seed: int, data: Mapping[str, np.ndarray], checkpoints: Sequence[int]
-) -> Iterator[tuple[BuiltIn, TrainingRecord]]:
-    """The built-in model after each of so many steps of `spec.train`, and how it got there."""
-    if spec.train is None:
-        raise TypeError("these targets are not trained")
-    section = spec.model.model_dump(mode="json")
-    key = stream(seed, "initialisation", section)
+def built_in_prepared(row: TargetRow, files: Path | None) -> Prepared:
+    """A built-in target at w*, or where its training starts."""
+    data = data_of(row, files)
+    if row.spec.train is not None:
+        model = initialised(row.spec, row.seed)
+    elif row.spec.weights is not None and not isinstance(row.spec.model, PythonModel):
+        model = at_weights(blank(row.spec.model), row.spec.weights, row, files)
+    else:
+        model = constructed_minimum(row.spec, row.seed, data)
+    return Prepared(model, data, None, built_in_loss(row.spec))
+
+
+def user_prepared(row: TargetRow, code: Path, files: Path | None) -> Prepared:
+    """A user's target at w*, or where the experiment's training starts; `code` holds their files.
+
+    Raises:
+        UserError: for every mistake in what they return.
+    """
+    if not isinstance(row.spec.model, PythonModel):
+        raise TypeError("this target is no user's")
+    user, loss = user_target(code, row.spec.model)
+    if row.spec.train is not None and user.train is not None:
+        raise UserError(
+            f"{row.spec.model.file}: {row.spec.model.function}() returns `train`, and the experiment file has a "
+            "section `train` for it: leave one of them out"
+        )
+    if row.spec.weights is not None:
+        user = dataclasses.replace(user, model=at_weights(user.model, row.spec.weights, row, files), train=None)
+    model, data, held_out = built_from(user, loss, code, row.spec.model.file)
+    return Prepared(model, data, held_out, loss)
+
+
+def initialised(spec: TargetSpec, seed: int) -> BuiltIn:
+    """The built-in model where training starts."""
+    key = stream(seed, "initialisation", spec.model.model_dump(mode="json"))
     match spec.model:
         case MlpModel() as model:
             weights, biases = mlp_weights(key, model, bias_scale=0.0)
-            start: BuiltIn = mlp(model, weights, biases)
+            return mlp(model, weights, biases)
         case DeepLinearModel() as model:
-            start = deep_linear(random_weights(key, model.widths))
-        case _:
-            raise TypeError(f"a {spec.model.kind} model is not trained")
-    arrays = {name: jnp.asarray(array) for name, array in data.items()}
+            return deep_linear(random_weights(key, model.widths))
+    raise TypeError(f"a {spec.model.kind} model is not trained")
+
+
+def _trained(start: Prepared, rows: Sequence[TargetRow]) -> Iterator[Prepared]:
+    """The target after each number of steps that one of the rows asks for."""
+    settings, seed = rows[0].spec.train, rows[0].seed
+    if settings is None:
+        raise TypeError("these targets are not trained")
+    # A user's parameters may be float64 here; they are trained as they are stored.
+    model = jax.tree.map(lambda leaf: leaf.astype(np.float32) if is_parameter(leaf) else leaf, start.model)
+    data = {name: jnp.asarray(array) for name, array in start.data.items()}
+    held_out = None
+    if start.held_out is not None:
+        held_out = {name: jnp.asarray(array) for name, array in start.held_out.items()}
     # Without the number of steps: a checkpoint is what a training that ends there gives.
-    order = stream(seed, "training", spec.train.model_dump(mode="json", exclude={"steps"}))
-    return train(start, arrays, built_in_loss(spec)[0], spec.train, order, checkpoints)
+    order = stream(seed, "training", settings.model_dump(mode="json", exclude={"steps", "weight_decay"}))
+    checkpoints = sorted({steps_of(row) for row in rows})
+    for trained, record in train(model, data, start.loss, settings, order, checkpoints, held_out):
+        yield start._replace(model=trained, training=record)
+
+
+def _steps(reached: Prepared) -> int:
+    return 0 if reached.training is None else reached.training.steps
 
 
 def constructed_minimum(spec: TargetSpec, seed: int, data: dict[str, np.ndarray]) -> BuiltIn:
@@ -272,20 +317,22 @@ def describe(
     row: TargetRow,
     folder: Path,
     target: LoadedTarget,
-    likelihood: Likelihood,
-    scale: float | None,
-    training: TrainingRecord | None,
+    prepared: Prepared,
 ) -> TargetRecord:
     """target.json for the files in `folder`, which `target` was loaded from.
 
     Raises:
-        UserError: when the loss at w* or its gradient is not finite.
+        UserError: when the loss at w* or its gradient, or the loss over held-out rows, is not finite.
     """
     loss, gradient_norm = loss_and_gradient_norm(target)
     if not (math.isfinite(loss) and math.isfinite(gradient_norm)):
         raise UserError(
             f"{row.name}: at w* the loss is {loss} and its gradient's norm {gradient_norm}; both must be finite numbers"
         )
+    held_out_loss = None if prepared.held_out is None else mean_loss(prepared.loss, prepared.model, prepared.held_out)
+    if held_out_loss is not None and not math.isfinite(held_out_loss):
+        raise UserError(f"{row.name}: at w* the loss over the held-out rows is {held_out_loss}; it must be finite")
+    likelihood, scale = likelihood_of(prepared.loss)
     return TargetRecord(
         id=row.id,
         name=row.name,
@@ -297,7 +344,8 @@ def describe(
         d=target.d,
         loss_at_w_star=loss,
         gradient_norm=gradient_norm,
-        training=training,
+        held_out_loss=held_out_loss,
+        training=prepared.training,
         truth=truth_for(row.spec),
         versions={"python": platform.python_version(), **{package: version(package) for package in PACKAGES}},
         code=row.code,
@@ -317,6 +365,12 @@ def losses_and_gradient(target: LoadedTarget) -> tuple[jax.Array, jax.Array]:
 
     gradient, losses = jax.grad(mean, has_aux=True)(target.w_star)
     return losses, gradient
+
+
+def mean_loss(loss: Loss, model: PyTree, rows: Mapping[str, np.ndarray]) -> float:
+    """The mean loss of the rows, nats per datum; the sum is taken in float64."""
+    losses = loss(model, {name: jnp.asarray(array) for name, array in rows.items()})
+    return float(np.mean(np.asarray(losses, np.float64)))
 
 
 def loss_and_gradient_norm(target: LoadedTarget) -> tuple[float, float]:

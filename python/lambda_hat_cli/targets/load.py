@@ -79,7 +79,7 @@ def load_artifacts(path: Path, spec: TargetSpec, data: dict[str, np.ndarray], dt
         user, loss = user_target(path / CODE, spec.model)
         template = user.model
     else:
-        template, loss = blank(spec.model), built_in_loss(spec)[0]
+        template, loss = blank(spec.model), built_in_loss(spec)
     skeleton = take_apart(template, free_parts_of(template, spec.restrict))[0]
     parameters = read_leaves(
         path / "params.eqx", [jax.ShapeDtypeStruct(shape, np.float32) for shape in skeleton.parameters]

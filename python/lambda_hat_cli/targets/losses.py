@@ -69,25 +69,27 @@ class OwnLoss:
         return model.value()[None]
 
 
-def built_in_loss(spec: TargetSpec) -> tuple[Loss, Likelihood, float | None]:
-    """The loss of a built-in target, its likelihood's name and σ where it has one."""
+def built_in_loss(spec: TargetSpec) -> Loss:
+    """The loss of a built-in target."""
     match spec.data:
         case TeacherData(noise=noise):
-            return GaussianLoss(noise.scale), "gaussian", noise.scale
+            return GaussianLoss(noise.scale)
         case FileData(noise=Deviation(scale=scale)):
-            return GaussianLoss(scale), "gaussian", scale
+            return GaussianLoss(scale)
         case DigitsData() | FileData():
-            return CategoricalLoss(), "categorical", None
+            return CategoricalLoss()
         case _:
-            return OwnLoss(), "own", None
+            return OwnLoss()
 
 
 def likelihood_of(loss: Loss) -> tuple[Likelihood, float | None]:
-    """The name of the likelihood of a user's loss, and σ where it has one."""
+    """The name of a loss's likelihood, and σ where it has one."""
     match loss:
-        case PerDatumGaussianLoss(scale=scale):
+        case GaussianLoss(scale=scale) | PerDatumGaussianLoss(scale=scale):
             return "gaussian", scale
-        case PerDatumCategoricalLoss():
+        case CategoricalLoss() | PerDatumCategoricalLoss():
             return "categorical", None
+        case OwnLoss():
+            return "own", None
         case _:
             return "custom", None

@@ -18,8 +18,6 @@ from lambda_hat_cli.targets.skeleton import is_parameter
 
 RECORDS_A_DECADE = 24
 
-OPTIMIZERS = {"adam": optax.adam, "sgd": optax.sgd, "adamw": optax.adamw}
-
 
 class Progress(NamedTuple):
     """What training carries from step to step; `order` is the present epoch's permutation of the rows."""
@@ -30,7 +28,13 @@ class Progress(NamedTuple):
 
 
 def train(
-    model: PyTree, data: Data, loss: Loss, settings: Training, key: PRNGKeyArray, checkpoints: Sequence[int]
+    model: PyTree,
+    data: Data,
+    loss: Loss,
+    settings: Training,
+    key: PRNGKeyArray,
+    checkpoints: Sequence[int],
+    held_out: Data | None = None,
 ) -> Iterator[tuple[PyTree, TrainingRecord]]:
     """Minimise the mean loss over the rows from `model` onwards, pausing at each of `checkpoints`.
 
@@ -40,9 +44,10 @@ def train(
     Args:
         settings: how; its `steps` is not read.
         checkpoints: numbers of steps, ascending.
+        held_out: rows that training does not see, whose loss is recorded too.
 
     Yields:
-        At each checkpoint the model, and the loss over all rows at evenly spaced logarithms of the steps so far, the
+        At each checkpoint the model, and the losses over all rows at evenly spaced logarithms of the steps so far, the
         first and last included.
 
     Raises:
@@ -51,7 +56,7 @@ def train(
     rows = len(next(iter(data.values())))
     batch = rows if settings.batch_size == "full" else min(settings.batch_size, rows)
     parameters, rest = eqx.partition(model, is_parameter)
-    optimizer = OPTIMIZERS[settings.optimizer](settings.learning_rate)
+    optimizer = optimizer_of(settings)
 
     def mean_loss(parameters: PyTree, data: Data) -> Float[Array, ""]:
         return jnp.mean(loss(eqx.combine(parameters, rest), data))
@@ -75,6 +80,7 @@ def train(
     full_loss = jax.jit(mean_loss)
     progress = Progress(parameters, jax.jit(optimizer.init)(parameters), jnp.arange(rows, dtype=np.int32))
     done, losses = 0, {0: float(full_loss(parameters, data))}
+    held_out_losses = {} if held_out is None else {0: float(full_loss(parameters, held_out))}
     for checkpoint in checkpoints:
         told = sorted({0, *_grid(checkpoint), checkpoint})
         for stop in (step for step in told if step > done):
@@ -85,10 +91,26 @@ def train(
                     f"training diverged: the loss is {losses[stop]} after step {stop}; "
                     f"give a smaller train.learning_rate than {settings.learning_rate:g}"
                 )
+            if held_out is not None:
+                held_out_losses[stop] = float(full_loss(progress.parameters, held_out))
         record = TrainingRecord(
-            steps=checkpoint, recorded_steps=tuple(told), losses=tuple(losses[step] for step in told)
+            steps=checkpoint,
+            recorded_steps=tuple(told),
+            losses=tuple(losses[step] for step in told),
+            held_out_losses=None if held_out is None else tuple(held_out_losses[step] for step in told),
         )
         yield eqx.combine(progress.parameters, rest), record
+
+
+def optimizer_of(settings: Training) -> optax.GradientTransformation:
+    """The optimizer that the settings name."""
+    match settings.optimizer:
+        case "adam":
+            return optax.adam(settings.learning_rate)
+        case "sgd":
+            return optax.sgd(settings.learning_rate)
+        case "adamw":
+            return optax.adamw(settings.learning_rate, weight_decay=settings.weight_decay)
 
 
 def _grid(steps: int) -> list[int]:

@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import equinox as eqx
 import jax
@@ -43,6 +43,8 @@ class UserTarget:
         sigma: σ of the "gaussian" loss, and of no other.
         train: `train(model, data)` gives the model at w*, of the same structure, from the stored data; it is called
             only when the target is built.
+        held_out: further rows of the same arrays, or a function that returns them. Their mean loss is recorded beside
+            that of `data`; no posterior and no training depends on them.
     """
 
     model: Any
@@ -50,6 +52,7 @@ class UserTarget:
     loss: Literal["gaussian", "categorical"] | Callable[[Any, Any], Any]
     sigma: float | None = None
     train: Callable[[Any, dict[str, Array]], Any] | None = None
+    held_out: Mapping[str, Any] | Callable[[], Mapping[str, Any]] | None = None
 
 
 KEYS = tuple(field.name for field in dataclasses.fields(UserTarget))
@@ -208,8 +211,11 @@ def checked_return(returned: Any, where: str) -> UserTarget:
             f'{where}: loss "{returned.loss}" calls the model on one datum, and a {type(returned.model).__name__} '
             "cannot be called; return an Equinox module with __call__(self, x), or give a loss of (model, data)"
         )
-    if not callable(returned.data) and (not isinstance(returned.data, Mapping) or not returned.data):
-        raise UserError(f"{where}: data must be a dict of at least one array, each with the rows first")
+    for name, rows in (("data", returned.data), ("held_out", returned.held_out)):
+        if name == "held_out" and rows is None:
+            continue
+        if not callable(rows) and (not isinstance(rows, Mapping) or not rows):
+            raise UserError(f"{where}: {name} must be a dict of at least one array, each with the rows first")
     if returned.train is not None and not callable(returned.train):
         raise UserError(f"{where}: train is a {type(returned.train).__name__}; give a function of (model, data)")
     return returned
@@ -307,8 +313,16 @@ def check_numbers(array: Any, what: str, path: tuple[Any, ...] = ()) -> np.ndarr
     return kept
 
 
-def built_from(user: UserTarget, loss: Loss, root: Path, file: str) -> tuple[PyTree, dict[str, np.ndarray]]:
-    """A user's model at w* and their data as they are stored, after a trial of their loss.
+class BuiltUserTarget(NamedTuple):
+    """A user's model, and their rows as they are stored; `held_out` is None where there are none."""
+
+    model: PyTree
+    data: dict[str, np.ndarray]
+    held_out: dict[str, np.ndarray] | None
+
+
+def built_from(user: UserTarget, loss: Loss, root: Path, file: str) -> BuiltUserTarget:
+    """A user's model, at w* or where the experiment's training starts, after a trial of their loss.
 
     Args:
         user, loss: as `user_target` gave them.
@@ -318,36 +332,58 @@ def built_from(user: UserTarget, loss: Loss, root: Path, file: str) -> tuple[PyT
         UserError: for every mistake, with the place where it is known.
     """
     code = UserCode(root, file)
-    data = stored_data(user, code)
+    data = stored_rows("data", user.data, code)
+    held_out = None if user.held_out is None else stored_rows("held_out", user.held_out, code)
     model = user.model if user.train is None else trained(user.model, user.train, data, code)
-    if isinstance(loss, PerDatumGaussianLoss | PerDatumCategoricalLoss):
+    named = isinstance(loss, PerDatumGaussianLoss | PerDatumCategoricalLoss)
+    if named:
         check_answers(model, data, loss, code)
     check_losses(model, loss, data, code)
-    return model, data
+    if held_out is not None:
+        check_alike(data, held_out, code)
+        if named:
+            check_answers(model, held_out, loss, code, rows_of="held_out")
+    return BuiltUserTarget(model, data, held_out)
 
 
-def stored_data(user: UserTarget, code: UserCode) -> dict[str, np.ndarray]:
-    """The target's data in their stored dtypes.
+def stored_rows(
+    what: Literal["data", "held_out"], given: Mapping[str, Any] | Callable[[], Mapping[str, Any]], code: UserCode
+) -> dict[str, np.ndarray]:
+    """The target's data or held-out rows in their stored dtypes.
 
     Raises:
         UserError: when they cannot be made, or are no arrays with equal numbers of rows.
     """
-    data = user.data
-    if callable(data):
-        with code.told_with_line("data()"):
-            returned = data()
+    if callable(given):
+        with code.told_with_line(f"{what}()"):
+            returned = given()
         if not isinstance(returned, Mapping) or not returned:
-            raise UserError(f"{code.line_of(data)}: data() must return a dict of at least one array, rows first")
-        data = returned
+            raise UserError(f"{code.line_of(given)}: {what}() must return a dict of at least one array, rows first")
+        given = returned
     arrays = {}
-    for name, array in data.items():
-        with code.told_with_line(f'data["{name}"]'):
-            arrays[str(name)] = check_numbers(array, f'{code.file}: data["{name}"]')
+    for name, array in given.items():
+        with code.told_with_line(f'{what}["{name}"]'):
+            arrays[str(name)] = check_numbers(array, f'{code.file}: {what}["{name}"]')
     rows = {name: array.shape[:1] for name, array in arrays.items()}
     if len(set(rows.values())) > 1 or () in rows.values() or (0,) in rows.values():
         told = ", ".join(f"{name} has {shape[0] if shape else 'no axis of rows'}" for name, shape in rows.items())
-        raise UserError(f"{code.file}: the arrays of data must have the same number of rows, at least one; {told}")
+        raise UserError(f"{code.file}: the arrays of {what} must have the same number of rows, at least one; {told}")
     return arrays
+
+
+def check_alike(data: Mapping[str, np.ndarray], held_out: Mapping[str, np.ndarray], code: UserCode) -> None:
+    """Make sure that held-out rows could be rows of the data.
+
+    Raises:
+        UserError: with the forms of both where they differ.
+    """
+    forms = [
+        {name: f"{array.dtype} of shape {array.shape[1:]} a row" for name, array in rows.items()}
+        for rows in (data, held_out)
+    ]
+    if forms[0] != forms[1]:
+        told = [", ".join(f"{name}: {form}" for name, form in sorted(each.items())) for each in forms]
+        raise UserError(f"{code.file}: held_out must have the arrays of data; data has {told[0]}; held_out {told[1]}")
 
 
 def trained(model: PyTree, train: Callable[..., Any], data: Mapping[str, np.ndarray], code: UserCode) -> PyTree:
@@ -379,8 +415,9 @@ def _difference(before: Skeleton, after: Skeleton) -> str:
 def check_answers(
     model: Any,
     data: Mapping[str, np.ndarray],
-    loss: PerDatumGaussianLoss | PerDatumCategoricalLoss,
+    loss: Loss,
     code: UserCode,
+    rows_of: Literal["data", "held_out"] = "data",
 ) -> None:
     """Make sure that what the model answers to one datum fits one label, as the named loss needs it.
 
@@ -409,7 +446,10 @@ def check_answers(
         )
     outside = np.flatnonzero((y < 0) | (y >= shape[0]))
     if outside.size:
-        raise UserError(f"{where}, so classes are 0 to {shape[0] - 1}, but y is {y[outside[0]]} in row {outside[0]}")
+        labels = "y" if rows_of == "data" else "y of held_out"
+        raise UserError(
+            f"{where}, so classes are 0 to {shape[0] - 1}, but {labels} is {y[outside[0]]} in row {outside[0]}"
+        )
 
 
 def check_losses(model: PyTree, loss: Loss, data: Mapping[str, np.ndarray], code: UserCode) -> None:
