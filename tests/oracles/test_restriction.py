@@ -1,35 +1,26 @@
 """Restricted coefficients by HMC: the exact value of each block of a quadratic; of a network, all at once."""
 
-import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import jax
 import numpy as np
 import pytest
 
 from lambda_hat_cli.artifacts.target import TargetFolder
-from lambda_hat_cli.estimate.interval import Estimate, estimate_markov
+from lambda_hat_cli.estimate.interval import Estimate
 from lambda_hat_cli.experiment.rows import TargetRow
-from lambda_hat_cli.experiment.schema import Budget, HmcSettings, RunSettings, TargetSpec
-from lambda_hat_cli.posterior.local import local_posterior
-from lambda_hat_cli.samplers.base import GradientLedger
-from lambda_hat_cli.samplers.driver import Stopwatch, run_markov
-from lambda_hat_cli.samplers.hmc import HmcSampler
+from lambda_hat_cli.experiment.schema import TargetSpec
 from lambda_hat_cli.targets.build import build_target
 from lambda_hat_cli.targets.load import load_target
 from lambda_hat_cli.truth.finite_t import finite_t_for
-from oracles.silence import silent
+from oracles.hmc_estimates import BEYOND_CHANCE, hmc_estimate
 
-HMC = HmcSampler(HmcSettings(kind="hmc", warmup=120))
 NET = {
     "model": {"kind": "mlp", "widths": [2, 3, 1]},
     "data": {"kind": "teacher", "n": 100, "noise": {"kind": "none"}},
     "at": "truth",
 }
-# Two-sided 1e-4 is 3.9 standard errors; these are estimated.
-BEYOND_CHANCE = 4.5
 
 
 def estimate(spec: Mapping[str, Any], folder: Path, localization: float, seed: int) -> tuple[Estimate, float | None]:
@@ -39,13 +30,8 @@ def estimate(spec: Mapping[str, Any], folder: Path, localization: float, seed: i
         code={}, pack="0" * 16,
     )  # fmt: skip
     build_target(row, folder, None)
-    target = load_target(TargetFolder(folder), "float64")
-    posterior = local_posterior(target, 100.0 / target.n, localization)
-    ledger = GradientLedger(1_000_000, deadline=time.monotonic() + 300)
-    runs = RunSettings(tolerance=0.03, budget=Budget(gradients=1_000_000))
-    outcome = run_markov(HMC, posterior, jax.random.key(seed), runs, ledger, Stopwatch(), 0.0, silent)
-    assert outcome.status == "completed", outcome.reason
-    return estimate_markov(outcome.trace.posterior["llc"]), finite_t_for(row.spec, row.seed, 100.0, localization).value
+    found = hmc_estimate(load_target(TargetFolder(folder), "float64"), 100.0, localization, seed)
+    return found, finite_t_for(row.spec, row.seed, 100.0, localization).value
 
 
 @pytest.mark.parametrize("part", ["w[0:5]", "w[5:20]", "w"])

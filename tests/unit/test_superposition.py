@@ -1,5 +1,6 @@
 """The toy model of superposition against integrals of its definition, and its polygons against published losses."""
 
+import itertools
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -21,6 +22,7 @@ from lambda_hat_cli.targets.build import build_target
 from lambda_hat_cli.targets.load import load_target
 from lambda_hat_cli.targets.models import Superposition
 from lambda_hat_cli.targets.starts import polygon
+from oracles.hmc_estimates import BEYOND_CHANCE, hmc_estimate
 
 Target = Callable[..., Any]
 
@@ -134,3 +136,11 @@ def test_what_is_no_polygon_is_refused(tmp_path: Path, changes: dict[str, Any], 
     with pytest.raises(UserError) as told:
         load_experiment(tmp_path / "x.yml")
     assert message in str(told.value)
+
+
+def test_polygons_have_the_published_order(target: Target) -> None:
+    """5-gon, 6-gon, 5⁺-gon (Chen et al. 2023, table 1, n = 5000), by HMC at γ = 20: intervals that do not touch."""
+    polygons = ({"polygon": 5}, {"polygon": 6}, {"polygon": 5, "positive_bias": True})
+    found = [hmc_estimate(target(**each), 5000 / np.log(5000), 20.0, seed) for seed, each in enumerate(polygons)]
+    for less, more in itertools.pairwise(found):
+        assert more.llc - less.llc > BEYOND_CHANCE * np.hypot(less.se, more.se)

@@ -17,9 +17,11 @@ from safetensors.numpy import load_file, save_file
 from lambda_hat_cli.artifacts.target import TargetFolder
 from lambda_hat_cli.errors import UserError
 from lambda_hat_cli.experiment.schema import DeepLinearModel, MlpModel, Weights
+from lambda_hat_cli.targets.load import load_target
 from lambda_hat_cli.targets.models import blank
 from lambda_hat_cli.targets.names import named_leaves, parameter_names
 from lambda_hat_cli.targets.weights import with_weights
+from oracles.hmc_estimates import BEYOND_CHANCE, hmc_estimate
 from planned_targets import built, refusals
 
 TORCH = Path(__file__).with_name("torch_mlp.safetensors")
@@ -35,8 +37,11 @@ def arrays_of(module: Any) -> dict[str, np.ndarray]:
     return {name: np.asarray(leaf) for name, leaf in named_leaves(module).items() if eqx.is_array(leaf)}
 
 
-def test_a_model_that_torch_trained_has_the_loss_that_torch_says(tmp_path: Path) -> None:
-    """The file and the two losses are what this prints, run with torch 2.15.0 and safetensors 0.8.0:
+@pytest.fixture(scope="module")
+def from_torch(tmp_path_factory: pytest.TempPathFactory) -> dict[str, TargetFolder]:
+    """The network of a file that torch wrote, as a built-in model with either likelihood and as a user's own.
+
+    The file and the two losses are what this prints, run with torch 2.15.0 and safetensors 0.8.0:
 
     torch.manual_seed(0)
     linear, tanh = torch.nn.Linear, torch.nn.Tanh
@@ -53,6 +58,7 @@ def test_a_model_that_torch_trained_has_the_loss_that_torch_says(tmp_path: Path)
     print(((y - net(x)) ** 2).sum(1).mean().item() / (2 * 0.1**2))
     print(torch.nn.functional.cross_entropy(net(x), y.argmax(1)).item())
     """
+    tmp_path = tmp_path_factory.mktemp("torch")
     tensors = load_file(TORCH)
     (tmp_path / TORCH.name).write_bytes(TORCH.read_bytes())
     np.savez(tmp_path / "d.npz", x=tensors["data.x"], y=tensors["data.y"], kind=tensors["data.y"].argmax(1))
@@ -80,11 +86,26 @@ def test_a_model_that_torch_trained_has_the_loss_that_torch_says(tmp_path: Path)
             "own": {**network, "model": {"kind": "python", "file": "own.py"}},
         },
     )
-    records = {name: folder.record for name, folder in found.items() if isinstance(folder, TargetFolder)}
+    return {name: folder for name, folder in found.items() if isinstance(folder, TargetFolder)}
+
+
+def test_a_model_that_torch_trained_has_the_loss_that_torch_says(from_torch: dict[str, TargetFolder]) -> None:
+    records = {name: folder.record for name, folder in from_torch.items()}
     losses = {name: record.loss_at_w_star for name, record in records.items()}
     expected = {"gaussian": 0.2815193675238892, "categorical": 0.3836896118702813, "own": 0.2815193675238892}
     assert losses == pytest.approx(expected, rel=1e-6)
     assert {(record.truth.kind, record.training, record.d) for record in records.values()} == {("none", None, 122)}
+
+
+def test_a_model_that_torch_trained_has_the_coefficient_of_the_same_network_here(
+    from_torch: dict[str, TargetFolder],
+) -> None:
+    """The built-in model at the file's weights, and a user's module with a loss of one datum; two seeds."""
+    found = [
+        hmc_estimate(load_target(from_torch[name], "float64"), 60 / np.log(60), 10.0, seed)
+        for seed, name in enumerate(("gaussian", "own"))
+    ]
+    assert abs(found[0].llc - found[1].llc) < BEYOND_CHANCE * np.hypot(found[0].se, found[1].se)
 
 
 def test_names_are_paths() -> None:
