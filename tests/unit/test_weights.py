@@ -74,8 +74,11 @@ def from_torch(tmp_path_factory: pytest.TempPathFactory) -> dict[str, TargetFold
             linear = lambda *widths: eqx.nn.Linear(*widths, key=jax.random.key(0))
             tanh = eqx.nn.Lambda(jax.numpy.tanh)
             model = eqx.nn.Sequential([linear(3, 8), tanh, linear(8, 8), tanh, linear(8, 2)])
-            with np.load("d.npz") as data:
-                return dict(model=model, data=dict(x=data["x"], y=data["y"]), loss="gaussian", sigma=0.1)
+            return dict(model=model, data=data, loss="gaussian", sigma=0.1)
+
+        def data():
+            with np.load("d.npz") as arrays:
+                return dict(x=arrays["x"], y=arrays["y"])
     """)
     (tmp_path / "own.py").write_text(own)
     found = built(
