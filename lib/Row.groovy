@@ -18,7 +18,7 @@ import nextflow.util.KryoHelper
 @CompileStatic
 class Row implements CacheFunnel {
 
-    static final List<String> NAMES = ['name', 'entry', 'step', 'folder', 'target', 'sampler']
+    static final List<String> NAMES = ['name', 'entry', 'step', 'varied', 'folder', 'target', 'sampler']
 
     /** This run's rows by id. */
     private static final Map<String, Row> PLANNED = new ConcurrentHashMap<>()

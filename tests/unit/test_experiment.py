@@ -446,6 +446,7 @@ def test_a_grid_is_every_combination_of_its_values(tmp_path: Path) -> None:
     assert [row.spec.data.n for row in nets] == 4 * [50] + 4 * [80]
     assert {row.entry for row in nets} == {"net"}
     assert len({row.seed for row in nets}) == 2
+    assert nets[2].varied == {"data.n": 50, "data.noise.scale": 0.001, "seed": 0}
     assert other.seed not in {row.seed for row in nets}
     assert [run.runs.chains for run in found.runs] == 8 * [4] + [8]
 

@@ -573,3 +573,39 @@ def test_several_localizations_have_a_picture_with_a_map(tmp_path: Path) -> None
     (picture,) = (tmp_path / "summary/localizations").glob("*.png")
     assert picture.read_bytes().startswith(b"\x89PNG")
     assert "Over localizations" in (tmp_path / "summary/report.html").read_text()
+
+
+def test_a_grid_has_a_table_and_a_picture(tmp_path: Path) -> None:
+    """λ̂ of a quadratic over n and the file's seed: a column for each key, and the numbers of each run."""
+    planned, runs = [], []
+    for number, (n, seed) in enumerate(itertools.product((100, 1000, 10_000), (0, 1))):
+        varied = {"data.n": n, "seed": seed}
+        target = target_row("quadratic", "quadratic").model_copy(
+            update={"id": f"{number:016d}", "name": f"quadratic-n-{n}-seed-{seed}", "varied": varied}
+        )
+        planned.append(PlannedTarget(target, target_record(target, "quadratic"), None))
+        row = run_row(target, "hmc", number)
+        llc = quadratic_mean(target.spec.model.curvatures, n / math.log(n), 1.0)
+        record = analysis_record(row, "quadratic", llc, "reliable", ()).model_copy(
+            update={"n": n, "llc_low": llc - 0.2, "llc_high": llc + 0.2}
+        )
+        write_analysis(tmp_path / f"{number}", record)
+        runs.append(PlannedRun(row, planned[-1], AnalysisFolder(tmp_path / f"{number}") if number else None, None))
+    experiment = Experiment(
+        name="t", targets=(TargetEntry(name="quadratic", spec=TargetSection.model_validate(SPECS["quadratic"])),)
+    )
+    plan = PlanRecord(source="t.yml", set="", experiment=experiment)
+    (tmp_path / "summary").mkdir()
+    write_summary(tmp_path / "summary", Collection(plan, tuple(planned), tuple(runs), ()))
+    with (tmp_path / "summary/grids.csv").open(encoding="utf-8", newline="") as stream:
+        lines = list(csv.DictReader(stream))
+    assert [(line["data.n"], line["seed"]) for line in lines] == [
+        (str(n), str(seed)) for n in (100, 1000, 10_000) for seed in (0, 1)
+    ]
+    assert lines[0]["llc"] == ""
+    for line, run in zip(lines[1:], runs[1:], strict=True):
+        n = int(line["data.n"])
+        assert float(line["llc"]) == quadratic_mean(run.target.row.spec.model.curvatures, n / math.log(n), 1.0)
+    (picture,) = (tmp_path / "summary/grids").glob("*.png")
+    assert picture.read_bytes().startswith(b"\x89PNG")
+    assert "quadratic over data.n, seed, β = 1/log n, γ = 1" in (tmp_path / "summary/report.html").read_text()

@@ -21,8 +21,8 @@ class Expanded:
     """The entries that the file's entries stand for.
 
     Attributes:
-        entries: without `grid` and `weights.files`; those that came of one have its name as `group`, and the
-            checkpoints of a training their `step`.
+        entries: without `grid` and `weights.files`; those that came of one have its name as `group`, those of a grid
+            their values in it as `varied`, and the checkpoints of a training their `step`.
         origin: for each its position in the file.
         problems: (position in the file, sentence) for each entry that cannot be written out; it is left out.
     """
@@ -45,7 +45,7 @@ def expand_entries(entries: list[Any], folder: Path) -> Expanded:
     problems: list[tuple[int, str]] = []
     for position, entry in enumerate(entries):
         try:
-            if isinstance(entry, dict) and (made := [key for key in ("group", "step") if key in entry]):
+            if isinstance(entry, dict) and (made := [key for key in ("group", "step", "varied") if key in entry]):
                 raise UserError(f'unknown key "{made[0]}"; leave it out')
             combinations = [entry] if not isinstance(entry, dict) else _combinations(entry)
             found += [(position, each) for one in combinations for each in _checkpoints(one, folder)]
@@ -138,6 +138,7 @@ def _written_out(base: dict[str, Any], grid: dict[str, list[Any]]) -> Iterator[d
         if isinstance(base.get("name"), str):
             labels = [f"{path.split('.')[-1]}-{_label(value)}" for path, value in chosen.items()]
             combination |= {"name": "-".join([base["name"], *labels]), "group": base["name"]}
+        combination["varied"] = chosen
         yield combination
 
 

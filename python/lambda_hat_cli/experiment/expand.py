@@ -180,6 +180,7 @@ def _target_rows(
             name=name,
             entry=entry.group or entry.name,
             step=step,
+            varied=entry.varied,
             folder=f"{name}-{identity[:8]}",
             spec=spec,
             seed=row_seed,

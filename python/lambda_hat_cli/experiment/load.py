@@ -13,7 +13,7 @@ from lambda_hat_cli.experiment.problems import Key, Problem, hint_and_allowed, j
 from lambda_hat_cli.experiment.schema import Experiment, TargetSpec
 
 _ENTRIES = {"targets": "spec", "samplers": "settings"}
-_BESIDE = {"targets": ("name", "group", "seed", "step"), "samplers": ("name",)}
+_BESIDE = {"targets": ("name", "group", "seed", "step", "varied"), "samplers": ("name",)}
 """What an entry holds beside that: names, and a target's own seed."""
 
 

@@ -1,5 +1,7 @@
 """The plan's rows: one for every target and one for every run, as they travel between the stages."""
 
+from typing import Any
+
 from lambda_hat_cli.experiment.schema import (
     Count,
     Experiment,
@@ -20,6 +22,7 @@ class TargetRow(Strict):
         name: the user's name for it, with the steps where it is one of several checkpoints; in no identity.
         entry: the entry's name in the experiment file, which its checkpoints and combinations share; in no identity.
         step: optimizer steps up to this checkpoint, None where it is not one of several; in no identity.
+        varied: its values by key where it is one combination of a grid; in no identity.
         folder: `<name>-<first 8 digits of id>`, the folder's name under results/targets.
         spec: what to build.
         seed: 63-bit integer derived from the experiment's seed.
@@ -35,6 +38,7 @@ class TargetRow(Strict):
     name: str
     entry: str
     step: int | None = None
+    varied: dict[str, Any] = {}
     folder: str
     spec: TargetSpec
     seed: int

@@ -787,12 +787,14 @@ class TargetEntry(Strict):
     """One named target of the file, or one for each checkpoint of its training.
 
     `group` is the name in the file where the entry stood for several, `step` the checkpoint's where it was one of
-    several files of weights; `seed` stands in the place of the experiment's.
+    several files of weights, `varied` its values by key where it was one of a grid; `seed` stands in the place of the
+    experiment's.
     """
 
     name: Name
     group: Name | None = None
     step: Steps | None = None
+    varied: dict[str, Any] = {}
     seed: Seed | None = None
     spec: TargetSection
 

@@ -9,17 +9,16 @@ from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 from matplotlib.ticker import FuncFormatter
 
+from lambda_hat_cli.figures.marks import Mark, draw_mark, legend_of
 from lambda_hat_cli.figures.style import FAINT, INK, PALETTE, loss_axis, message, new_figure, save, short_count, style
 
 
 @dataclass(frozen=True)
 class CheckpointPoint:
-    """One run; `estimate` is (λ̂, low, high), None where it has no number."""
+    """One run."""
 
     steps: int
-    estimate: tuple[float, float, float] | None
-    reliable: bool
-    at_minimum: bool
+    mark: Mark
 
 
 @dataclass(frozen=True)
@@ -52,19 +51,20 @@ class CheckpointPanel:
 def draw_checkpoints(panel: CheckpointPanel, samplers: Sequence[str], path: Path) -> None:
     """Write the PNG; `samplers` fixes the colours by its order.
 
-    A filled marker stands for a minimum of the local potential, an open one for a w* above it; a pale interval for a
-    run that is not reliable. A run without a number is a cross at the foot.
+    The samplers' points stand side by side, so that no interval covers another.
     """
     with style():
         figure = new_figure(7.6, 5.6)
         above, below = figure.subplots(2, 1, sharex=True, height_ratios=(3, 2))
-        if not any(point.estimate is not None for series in panel.series for point in series.points):
+        estimates = [point.mark.estimate for series in panel.series for point in series.points]
+        known = [llc for llc, _, _ in filter(None, estimates)]
+        if not known:
             message(above, "no run has a number")
         for place, series in enumerate(panel.series):
             color = PALETTE[samplers.index(series.sampler) % len(PALETTE)]
             _draw_series(above, series, color, place - (len(panel.series) - 1) / 2)
         above.axhline(0.0, color=FAINT, linewidth=0.8)
-        _llc_axis(above, [p.estimate[0] for series in panel.series for p in series.points if p.estimate is not None])
+        _llc_axis(above, known)
         above.set_ylabel("λ̂, nats")
         above.set_title(f"{panel.title}\n{panel.subtitle}")
         _draw_losses(below, panel.losses, panel.curve, "o")
@@ -88,18 +88,13 @@ def draw_checkpoints(panel: CheckpointPanel, samplers: Sequence[str], path: Path
 
 
 def _draw_series(axes: Axes, series: CheckpointSeries, color: str, place: float) -> None:
-    """The samplers' points stand side by side, so that no interval covers another."""
     shift = 1.0 + 0.05 * place
-    known = [(point, point.estimate) for point in series.points if point.estimate is not None]
-    steps, values = [point.steps * shift for point, _ in known], [llc for _, (llc, _, _) in known]
-    axes.plot(steps, values, "-", color=color, linewidth=0.8, alpha=0.6)
-    for point, (llc, low, high) in known:
-        x, pale = point.steps * shift, 1.0 if point.reliable else 0.4
-        axes.plot([x, x], [low, high], "_-", color=color, linewidth=1.2, markersize=6, alpha=pale)
-        face = color if point.at_minimum else "white"
-        axes.plot(x, llc, "o", color=color, markerfacecolor=face, markersize=4.5, alpha=pale)
-    lost = [point.steps * shift for point in series.points if point.estimate is None]
-    axes.plot(lost, [0.02] * len(lost), "x", color=color, transform=axes.get_xaxis_transform(), clip_on=False)
+    marks = [(point.steps * shift, point.mark) for point in series.points]
+    known = [(x, mark.estimate[0]) for x, mark in marks if mark.estimate is not None]
+    if known:
+        axes.plot(*zip(*known, strict=True), "-", color=color, linewidth=0.8, alpha=0.6)
+    for x, mark in marks:
+        draw_mark(axes, x, mark, color)
 
 
 def _draw_losses(
@@ -124,13 +119,4 @@ def _llc_axis(axes: Axes, values: Sequence[float]) -> None:
 def _legend(panel: CheckpointPanel, samplers: Sequence[str]) -> list[Line2D]:
     colors = {series.sampler: PALETTE[samplers.index(series.sampler) % len(PALETTE)] for series in panel.series}
     marks = [Line2D([], [], color=color, marker="o", markersize=4.5, label=name) for name, color in colors.items()]
-    points = [point for series in panel.series for point in series.points]
-    if any(point.estimate is not None and not point.at_minimum for point in points):
-        marks.append(
-            Line2D([], [], color=INK, marker="o", markerfacecolor="white", linestyle="", label="w* above a minimum")
-        )
-    if any(point.estimate is not None and not point.reliable for point in points):
-        marks.append(Line2D([], [], color=INK, marker="_", alpha=0.4, linestyle="-", label="not reliable"))
-    if any(point.estimate is None for point in points):
-        marks.append(Line2D([], [], color=INK, marker="x", linestyle="", label="no number"))
-    return marks
+    return marks + legend_of(point.mark for series in panel.series for point in series.points)

@@ -8,10 +8,10 @@ import numpy as np
 from jaxtyping import Float
 from matplotlib.axes import Axes
 
-from lambda_hat_cli.figures.style import FAINT, PALETTE, message, new_figure, save, style
+from lambda_hat_cli.figures.marks import Mark, draw_mark
+from lambda_hat_cli.figures.style import FAINT, LINES, PALETTE, message, new_figure, save, style
 
 _SHIFT = 1.02
-_STYLES: tuple[tuple[float, tuple[float, ...]] | str, ...] = ("-", (0, (4, 2)), (0, (1, 1.5)), (0, (4, 1, 1, 1)))
 
 
 @dataclass(frozen=True)
@@ -75,11 +75,10 @@ def _draw_curves(axes: Axes, panel: LocalizationPanel, betas: Sequence[float], s
         gammas, color = [place.gamma * shift for place in found], PALETTE[sampler % len(PALETTE)]
         name = samplers[sampler] + (f", β = {betas[beta]:.4g}" if len(betas) > 1 else "")
         values = [place.llc for place in found]
-        axes.plot(gammas, values, color=color, linewidth=1.0, label=name, linestyle=_STYLES[beta % len(_STYLES)])
+        axes.plot(gammas, values, color=color, linewidth=1.0, label=name, linestyle=LINES[beta % len(LINES)])
         for gamma, place in zip(gammas, found, strict=True):
-            pale, face = 1.0 if place.reliable else 0.4, color if place.at_minimum else "white"
-            axes.plot([gamma, gamma], [place.low, place.high], "_-", color=color, linewidth=1.2, alpha=pale)
-            axes.plot(gamma, place.llc, "o", color=color, markerfacecolor=face, markersize=4.5, alpha=pale)
+            mark = Mark((place.llc, place.low, place.high), place.reliable, place.at_minimum)
+            draw_mark(axes, gamma, mark, color)
     if positive:
         axes.set_xscale("log")
     axes.set_xlabel("localization γ")

@@ -13,7 +13,7 @@ from lambda_hat_cli.report import numbers
 from lambda_hat_cli.report.collect import Collection, PlannedRun, PlannedTarget
 from lambda_hat_cli.report.groups import run_label, setting_of
 from lambda_hat_cli.report.replicates import SHOWN
-from lambda_hat_cli.report.results import ResultRow, result_row
+from lambda_hat_cli.report.results import ResultRow, mark_of, result_row
 
 COLUMNS = (
     "name", "steps", "loss", "held_out_loss", "gradient_norm", "target_id", "beta", "gamma", "sampler", "replicate",
@@ -78,7 +78,7 @@ def checkpoint_panel(experiment: str, group: TrainingGroup) -> CheckpointPanel:
             CheckpointSeries(
                 label,
                 members[0][0].row.sampler,
-                tuple(_point(run.target.row.step or 0, result) for run, result in members),
+                tuple(CheckpointPoint(run.target.row.step or 0, mark_of(result)) for run, result in members),
             )
             for label, members in by_label.items()
         ),
@@ -118,10 +118,3 @@ def write_checkpoints(path: Path, experiment: str, training: Sequence[TrainingGr
                 ]
             )
     write_text(path, text.getvalue())
-
-
-def _point(steps: int, result: ResultRow) -> CheckpointPoint:
-    estimate = None
-    if result.llc is not None and result.llc_low is not None and result.llc_high is not None:
-        estimate = (result.llc, result.llc_low, result.llc_high)
-    return CheckpointPoint(steps, estimate, result.verdict == "reliable", result.minimum == "at_minimum")

@@ -44,6 +44,13 @@ def setting_of(posterior: PosteriorSettings) -> str:
     return f"beta-{beta}-gamma-{posterior.localization!r}"
 
 
+def planned_words(posterior: PosteriorSettings) -> str:
+    """β and γ in words, for runs whose n differ."""
+    temperature = posterior.inverse_temperature
+    beta = "1/log n" if isinstance(temperature, str) else numbers.significant(temperature)
+    return f"β = {beta}, γ = {numbers.significant(posterior.localization)}"
+
+
 def run_label(run: PlannedRun) -> str:
     """The sampler's name, with the replicate where it is not the first."""
     return run.row.sampler + (f" #{run.row.replicate + 1}" if run.row.replicate else "")

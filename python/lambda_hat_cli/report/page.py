@@ -14,8 +14,16 @@ from lambda_hat_cli.report import numbers
 from lambda_hat_cli.report.checkpoints import TrainingGroup
 from lambda_hat_cli.report.collect import OUTCOMES, Collection, Outcome, PlannedRun, PlannedTarget
 from lambda_hat_cli.report.console import summary
-from lambda_hat_cli.report.groups import Group, groups, run_label
-from lambda_hat_cli.report.layout import CHECKPOINTS, CONVERGENCE, LOCALIZATIONS, OVERVIEW, TEMPERATURES, TRAINING
+from lambda_hat_cli.report.groups import Group, groups, planned_words, run_label
+from lambda_hat_cli.report.layout import (
+    CHECKPOINTS,
+    CONVERGENCE,
+    GRIDS,
+    LOCALIZATIONS,
+    OVERVIEW,
+    TEMPERATURES,
+    TRAINING,
+)
 from lambda_hat_cli.report.replicates import Together, shown, together
 from lambda_hat_cli.report.results import ResultRow, result_row
 from lambda_hat_cli.report.sweeps import Sweeps
@@ -172,6 +180,19 @@ def page(collection: Collection, sweeps: Sweeps, folder: Path) -> str:
                 over_gamma.get(target.row.id),
             )
             for target in collection.targets
+        ],
+        over_grids=[
+            (
+                group,
+                _picture(
+                    folder / GRIDS / group.picture,
+                    f"{GRIDS}/{group.picture}",
+                    f"λ̂ of {group.name} against {group.against}",
+                    embed,
+                ),
+                planned_words(group.runs[0].row.posterior),
+            )
+            for group in sweeps.grids
         ],
         through_training=[_checkpoint_view(name, group, folder / CHECKPOINTS, embed) for group in sweeps.trainings],
         stray=collection.stray,

@@ -14,6 +14,7 @@ from lambda_hat_cli.artifacts.analysis import VerdictLabel
 from lambda_hat_cli.artifacts.store import write_text
 from lambda_hat_cli.artifacts.target import ArtifactRecord
 from lambda_hat_cli.experiment.schema import Precision
+from lambda_hat_cli.figures.marks import Mark
 from lambda_hat_cli.report.collect import Collection, PlannedRun, Status
 
 
@@ -151,3 +152,11 @@ def _arrow_type(annotation: object) -> pa.DataType:
     """The column type of a field: text unless its annotation allows an int or a float."""
     kinds = (annotation, *get_args(annotation))
     return pa.int64() if int in kinds else pa.float64() if float in kinds else pa.string()
+
+
+def mark_of(result: ResultRow) -> Mark:
+    """How the run is marked in pictures that compare runs."""
+    estimate = None
+    if result.llc is not None and result.llc_low is not None and result.llc_high is not None:
+        estimate = (result.llc, result.llc_low, result.llc_high)
+    return Mark(estimate, result.verdict == "reliable", result.minimum == "at_minimum")

@@ -7,14 +7,24 @@ from pathlib import Path
 from lambda_hat_cli.artifacts.store import write_text
 from lambda_hat_cli.figures.checkpoints import draw_checkpoints
 from lambda_hat_cli.figures.combined import draw_overview, draw_panel
+from lambda_hat_cli.figures.grids import draw_grid
 from lambda_hat_cli.figures.localizations import draw_localizations
 from lambda_hat_cli.figures.temperatures import draw_temperatures
 from lambda_hat_cli.figures.training import draw_training
 from lambda_hat_cli.report.checkpoints import checkpoint_panel, write_checkpoints
 from lambda_hat_cli.report.collect import Collection
 from lambda_hat_cli.report.console import table
+from lambda_hat_cli.report.grids import grid_panel, write_grids
 from lambda_hat_cli.report.groups import groups, panel, samplers
-from lambda_hat_cli.report.layout import CHECKPOINTS, CONVERGENCE, LOCALIZATIONS, OVERVIEW, TEMPERATURES, TRAINING
+from lambda_hat_cli.report.layout import (
+    CHECKPOINTS,
+    CONVERGENCE,
+    GRIDS,
+    LOCALIZATIONS,
+    OVERVIEW,
+    TEMPERATURES,
+    TRAINING,
+)
 from lambda_hat_cli.report.localizations import localization_panel
 from lambda_hat_cli.report.page import page
 from lambda_hat_cli.report.results import result_rows, write_csv, write_parquet
@@ -51,6 +61,12 @@ def write_summary(folder: Path, collection: Collection) -> None:
         (folder / CHECKPOINTS).mkdir()
         for each in sweeps.trainings:
             draw_checkpoints(checkpoint_panel(name, each), names, folder / CHECKPOINTS / each.picture)
+    if sweeps.grids:
+        name = collection.plan.experiment.name
+        write_grids(folder / "grids.csv", name, sweeps.grids)
+        (folder / GRIDS).mkdir()
+        for grid in sweeps.grids:
+            draw_grid(grid_panel(name, grid), names, folder / GRIDS / grid.picture)
     write_text(folder / "report.html", page(collection, sweeps, folder))
 
 
