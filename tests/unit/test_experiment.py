@@ -464,6 +464,7 @@ def test_a_combination_is_the_target_that_is_written_out(tmp_path: Path) -> None
         ("[1]", 'targets[0] "net": grid: give a section of lists'),
         ("{data.n: 5}", 'targets[0] "net": grid.data.n: give a list of at least one value'),
         ("{name: [a]}", 'grid: "name" cannot be varied'),
+        ("{posterior.localization: [1, 2]}", 'grid: "posterior.localization" is no key of a target; give the list in'),
         ("{data.m: [5, 6]}", 'targets[0] "net" data: unknown key "m"'),
         ("{data.n: [50, 1]}", 'targets[0] "net" data.n: 1'),
         ("{data.n: [50, 50]}", 'the name "net-n-50" is that of'),

@@ -123,6 +123,11 @@ def _checked(grid: Any) -> dict[str, list[Any]]:
             raise UserError(f"grid.{key}: give a list of at least one value, such as {key}: [1, 2]")
         if not isinstance(key, str) or key.split(".")[0] in ("name", "grid"):
             raise UserError(f'grid: "{key}" cannot be varied; give paths in the target such as data.n, or seed')
+        if key.split(".")[0] == "posterior":
+            raise UserError(
+                f'grid: "{key}" is no key of a target; give the list in `posterior`, or for one target in an override: '
+                f"{{match: {{target: …}}, set: {{{key}: {values}}}}}"
+            )
         total *= len(values)
     if total > MOST:
         raise UserError(f"grid: it has {total:,} combinations, at most {MOST:,} are allowed")
