@@ -74,7 +74,8 @@ def draw_checkpoints(panel: CheckpointPanel, samplers: Sequence[str], path: Path
                 Line2D([], [], color=INK, marker="o", markersize=4, linestyle="", label="the data, n rows"),
                 Line2D([], [], color=INK, marker="s", markersize=4, markerfacecolor="white", label="held out", ls=""),
             ]
-            below.legend(handles=marks, loc="lower left")
+            # The layout would make room for it beside the axes.
+            below.legend(handles=marks, loc="lower left").set_in_layout(False)
         every = (*panel.losses, *panel.curve, *panel.held_out_losses, *panel.held_out_curve)
         loss_axis(below, [loss for _, loss in every])
         below.set_ylabel("loss at w*, nats per datum")
