@@ -23,7 +23,7 @@ def run_pipeline(profile: str, folder: Path, environment: Mapping[str, str]) -> 
     folder.mkdir()
     command = [str(PROJECT / "scripts" / "nextflow"), "-c", str(HERE / "quick.config"), "run", str(PROJECT / "main.nf")]
     command += ["-profile", profile, "--env_dir", str(ENVIRONMENTS), "--experiment", str(HERE / "parity.yml")]
-    command += ["--outdir", str(folder / "results")]
+    command += ["--outdir", str(folder / "results"), "--poll_interval", "500ms", "--submit_rate", "20/1sec"]
     done = subprocess.run(
         command,
         cwd=folder,
