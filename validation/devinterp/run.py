@@ -25,7 +25,7 @@ import torch
 from devinterp.optim import SGLD
 from devinterp.slt.sampler import estimate_learning_coeff_with_summary
 from devinterp.utils import default_nbeta
-from target_folder import Target, read_target
+from target_folder import Target, name_of, read_target
 from torch.utils.data import DataLoader, Dataset
 
 DEFAULT_LEARNING_RATE = 0.01
@@ -194,9 +194,9 @@ def main() -> None:
     # devinterp warns of every setting that it was given.
     warnings.filterwarnings("ignore", module="devinterp")
     torch.set_num_threads(1)
-    targets = [read_target(folder.parent) for folder in sorted(options.targets.glob("*/target.json"))]
-    chosen = [target for target in targets if not options.only or target.name in options.only]
-    absent = set(options.only or ()) - {target.name for target in chosen}
+    folders = {name_of(file.parent): file.parent for file in sorted(options.targets.glob("*/target.json"))}
+    absent = set(options.only or ()) - set(folders)
+    chosen = [read_target(folder) for name, folder in folders.items() if not options.only or name in options.only]
     if absent or not chosen:
         parser.error(f"no target folder in {options.targets} is called {', '.join(sorted(absent)) or 'anything'}")
     lines: list[Line] = []

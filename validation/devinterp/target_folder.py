@@ -49,6 +49,11 @@ class Target:
         return float(np.mean(np.sum((h - self.data["y"]) ** 2, axis=1)) / (2 * self.scale**2))
 
 
+def name_of(folder: Path) -> str:
+    """The name of the target in `folder`, which may be one that cannot be rebuilt."""
+    return str(json.loads((folder / "target.json").read_text(encoding="utf-8"))["name"])
+
+
 def read_target(folder: Path) -> Target:
     """The target in `folder`.
 
