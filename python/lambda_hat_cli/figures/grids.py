@@ -4,6 +4,7 @@ from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -49,10 +50,18 @@ class GridPanel:
     series: tuple[GridSeries, ...]
 
 
-def draw_grid(panel: GridPanel, samplers: Sequence[str], path: Path) -> None:
-    """Write the PNG; `samplers` fixes the colours by its order. Lines go through the means at each value.
+class Look(NamedTuple):
+    """How a series is drawn."""
 
-    A short bar is the exact value of a run's target.
+    color: str
+    line: LineStyle
+
+
+def draw_grid(panel: GridPanel, samplers: Sequence[str], path: Path) -> None:
+    """Write the PNG. Lines go through the means at each value; a short bar is the exact value of a run's target.
+
+    Args:
+        samplers: their order fixes the colours; of one sampler alone each choice of the other values has a colour.
     """
     others = list(dict.fromkeys(series.others for series in panel.series))
     with style():
@@ -63,13 +72,19 @@ def draw_grid(panel: GridPanel, samplers: Sequence[str], path: Path) -> None:
             message(axes, "no run has a number")
         where = _axis(axes, panel)
         beside = _beside([point.place for series in panel.series for point in series.points])
-        for series in panel.series:
-            color = PALETTE[samplers.index(series.sampler) % len(PALETTE)]
-            line = LINES[others.index(series.others) % len(LINES)]
+        alone = len({series.sampler for series in panel.series}) == 1
+        looks = [
+            Look(
+                PALETTE[(others.index(series.others) if alone else samplers.index(series.sampler)) % len(PALETTE)],
+                LINES[others.index(series.others) % len(LINES)],
+            )
+            for series in panel.series
+        ]
+        for series, look in zip(panel.series, looks, strict=True):
             at = [where[point.place] + SPREAD * _gap(where) * next(beside) for point in series.points]
-            _draw_series(axes, series, at, color, line)
+            _draw_series(axes, series, at, look)
         axes.set_ylabel("λ̂, nats")
-        figure.legend(handles=_legend(panel, samplers, others), loc="outside lower center", ncols=3)
+        figure.legend(handles=_legend(panel, looks), loc="outside lower center", ncols=3, handlelength=3)
         save(figure, path)
 
 
@@ -101,7 +116,7 @@ def _gap(where: Sequence[float]) -> float:
     return float(np.min(np.diff(np.sort(where)))) if len(where) > 1 else 1.0
 
 
-def _draw_series(axes: Axes, series: GridSeries, at: Sequence[float], color: str, line: LineStyle) -> None:
+def _draw_series(axes: Axes, series: GridSeries, at: Sequence[float], look: Look) -> None:
     """The runs, at `at`, and a line through the means at each value."""
     by_place: dict[int, list[tuple[float, float]]] = defaultdict(list)
     for point, x in zip(series.points, at, strict=True):
@@ -109,24 +124,24 @@ def _draw_series(axes: Axes, series: GridSeries, at: Sequence[float], color: str
             by_place[point.place].append((x, point.mark.estimate[0]))
     means = sorted(tuple(np.mean(pairs, axis=0)) for pairs in by_place.values())
     if means:
-        axes.plot(*zip(*means, strict=True), color=color, linewidth=0.9, linestyle=line, alpha=0.7)
+        axes.plot(*zip(*means, strict=True), color=look.color, linewidth=0.9, linestyle=look.line, alpha=0.7)
     for point, x in zip(series.points, at, strict=True):
-        draw_mark(axes, x, point.mark, color)
+        draw_mark(axes, x, point.mark, look.color)
         if point.exact is not None:
             axes.plot(x, point.exact, "_", color=INK, markersize=9, markeredgewidth=1.4, zorder=4)
 
 
-def _legend(panel: GridPanel, samplers: Sequence[str], others: Sequence[str]) -> list[Line2D]:
+def _legend(panel: GridPanel, looks: Sequence[Look]) -> list[Line2D]:
     marks = [
         Line2D(
             [], [],
-            color=PALETTE[samplers.index(series.sampler) % len(PALETTE)],
-            linestyle=LINES[others.index(series.others) % len(LINES)],
+            color=look.color,
+            linestyle=look.line,
             marker="o",
             markersize=4.5,
             label=", ".join(part for part in (series.sampler, series.others) if part),
         )
-        for series in panel.series
+        for series, look in zip(panel.series, looks, strict=True)
     ]  # fmt: skip
     points = [point for series in panel.series for point in series.points]
     if any(point.exact is not None for point in points):
