@@ -30,7 +30,7 @@ class AddingNet(eqx.Module):
 
 
 def target(modulus: int, width: int, hidden: int, shown: float, seed: int) -> UserTarget:
-    """The network before training, and a random share `shown` of all pairs; the experiment file says how to train it."""
+    """The network before training and a random share `shown` of the pairs; the experiment file says how to train it."""
     pairs = np.random.default_rng(seed).permutation(modulus**2)
     first, second = np.divmod(pairs, modulus)
     x, y = np.stack([first, second], axis=1), (first + second) % modulus
