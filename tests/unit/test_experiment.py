@@ -451,6 +451,17 @@ def test_a_grid_is_every_combination_of_its_values(tmp_path: Path) -> None:
     assert [run.runs.chains for run in found.runs] == 8 * [4] + [8]
 
 
+def test_two_entries_of_one_name_are_refused_whatever_their_grids(tmp_path: Path) -> None:
+    text = (
+        (GRID % "{data.n: [50, 80]}")
+        .replace("name: other,", "name: net, grid: {seed: [0, 1]},")
+        .replace(", seed: 5}", "}")
+    )
+    with pytest.raises(UserError) as told:
+        rows(tmp_path, text)
+    assert 'targets[1]: the name "net" is that of targets[0] already' in str(told.value)
+
+
 def test_a_combination_is_the_target_that_is_written_out(tmp_path: Path) -> None:
     combined = rows(tmp_path, GRID % "{model.widths: [[2, 5, 1]], seed: [3]}").targets[0]
     text = (GRID % "{}").replace("grid: {}", "seed: 3").replace("[2, 3, 1]", "[2, 5, 1]")

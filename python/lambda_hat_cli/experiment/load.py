@@ -116,9 +116,18 @@ def _text(problem: Problem, nested: dict[str, Any]) -> str:
 
 
 def _repeated_names(experiment: Experiment, origin: Sequence[int]) -> list[str]:
+    """Names that two entries have, as they stand in the file and, of targets, as they are written out."""
     lines = []
+    in_file = dict(zip(origin, (entry.group or entry.name for entry in experiment.targets), strict=True))
     names = {
-        "targets": list(zip(origin, (entry.name for entry in experiment.targets), strict=True)),
+        "targets": [
+            *in_file.items(),
+            *(
+                (position, entry.name)
+                for position, entry in zip(origin, experiment.targets, strict=True)
+                if entry.group
+            ),
+        ],
         "samplers": list(enumerate(sampler.name for sampler in experiment.samplers)),
     }
     for section, entries in names.items():
