@@ -10,7 +10,17 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import FuncFormatter
 
 from lambda_hat_cli.figures.marks import Mark, draw_mark, legend_of
-from lambda_hat_cli.figures.style import FAINT, INK, PALETTE, loss_axis, message, new_figure, save, short_count, style
+from lambda_hat_cli.figures.style import (
+    FAINT,
+    INK,
+    loss_axis,
+    message,
+    new_figure,
+    nth_colour,
+    save,
+    short_count,
+    style,
+)
 
 
 @dataclass(frozen=True)
@@ -61,7 +71,7 @@ def draw_checkpoints(panel: CheckpointPanel, samplers: Sequence[str], path: Path
         if not known:
             message(above, "no run has a number")
         for place, series in enumerate(panel.series):
-            color = PALETTE[samplers.index(series.sampler) % len(PALETTE)]
+            color = nth_colour(samplers.index(series.sampler))
             _draw_series(above, series, color, place - (len(panel.series) - 1) / 2)
         above.axhline(0.0, color=FAINT, linewidth=0.8)
         _llc_axis(above, known)
@@ -118,6 +128,6 @@ def _llc_axis(axes: Axes, values: Sequence[float]) -> None:
 
 
 def _legend(panel: CheckpointPanel, samplers: Sequence[str]) -> list[Line2D]:
-    colors = {series.sampler: PALETTE[samplers.index(series.sampler) % len(PALETTE)] for series in panel.series}
+    colors = {series.sampler: nth_colour(samplers.index(series.sampler)) for series in panel.series}
     marks = [Line2D([], [], color=color, marker="o", markersize=4.5, label=name) for name, color in colors.items()]
     return marks + legend_of(point.mark for series in panel.series for point in series.points)

@@ -10,7 +10,7 @@ import numpy as np
 from jaxtyping import Bool, Float
 from matplotlib.axes import Axes
 
-from lambda_hat_cli.figures.style import FAINT, INK, PALETTE, log_count_axis, message, new_figure, save, style
+from lambda_hat_cli.figures.style import FAINT, INK, log_count_axis, message, new_figure, nth_colour, save, style
 
 LLC = "λ̂"
 _PANEL_INCHES = (4.6, 3.9)
@@ -86,7 +86,7 @@ def _draw(axes: Axes, panel: Panel, samplers: Sequence[str], legend_drop: float)
     if panel.limit is not None:
         axes.axhline(panel.limit, color=FAINT, linewidth=1.2, linestyle=(0, (5, 3)), label="limit λ", zorder=1)
     for curve in panel.curves:
-        _draw_curve(axes, curve, PALETTE[samplers.index(curve.sampler) % len(PALETTE)], limits)
+        _draw_curve(axes, curve, nth_colour(samplers.index(curve.sampler)), limits)
     if limits is None:
         message(axes, "no run has a number")
     else:

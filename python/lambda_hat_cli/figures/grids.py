@@ -11,7 +11,17 @@ from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 
 from lambda_hat_cli.figures.marks import Mark, draw_mark, legend_of
-from lambda_hat_cli.figures.style import INK, LINES, PALETTE, LineStyle, message, new_figure, save, short_count, style
+from lambda_hat_cli.figures.style import (
+    INK,
+    LineStyle,
+    message,
+    new_figure,
+    nth_colour,
+    nth_line,
+    save,
+    short_count,
+    style,
+)
 
 SPREAD = 0.2
 """The share of the room between two values that the runs at one of them take."""
@@ -75,8 +85,8 @@ def draw_grid(panel: GridPanel, samplers: Sequence[str], path: Path) -> None:
         alone = len({series.sampler for series in panel.series}) == 1
         looks = [
             Look(
-                PALETTE[(others.index(series.others) if alone else samplers.index(series.sampler)) % len(PALETTE)],
-                LINES[others.index(series.others) % len(LINES)],
+                nth_colour(others.index(series.others) if alone else samplers.index(series.sampler)),
+                nth_line(others.index(series.others)),
             )
             for series in panel.series
         ]

@@ -9,7 +9,7 @@ from jaxtyping import Float
 from matplotlib.axes import Axes
 
 from lambda_hat_cli.figures.marks import Mark, draw_mark
-from lambda_hat_cli.figures.style import FAINT, LINES, PALETTE, message, new_figure, save, style
+from lambda_hat_cli.figures.style import FAINT, message, new_figure, nth_colour, nth_line, save, style
 
 _SHIFT = 1.02
 
@@ -72,10 +72,10 @@ def _draw_curves(axes: Axes, panel: LocalizationPanel, betas: Sequence[float], s
         )
         # Side by side, so that no interval covers another.
         shift = _SHIFT ** (number - (len(lines) - 1) / 2) if positive else 1.0
-        gammas, color = [place.gamma * shift for place in found], PALETTE[sampler % len(PALETTE)]
+        gammas, color = [place.gamma * shift for place in found], nth_colour(sampler)
         name = samplers[sampler] + (f", β = {betas[beta]:.4g}" if len(betas) > 1 else "")
         values = [place.llc for place in found]
-        axes.plot(gammas, values, color=color, linewidth=1.0, label=name, linestyle=LINES[beta % len(LINES)])
+        axes.plot(gammas, values, color=color, linewidth=1.0, label=name, linestyle=nth_line(beta))
         for gamma, place in zip(gammas, found, strict=True):
             mark = Mark((place.llc, place.low, place.high), place.reliable, place.at_minimum)
             draw_mark(axes, gamma, mark, color)

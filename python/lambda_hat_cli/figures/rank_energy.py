@@ -20,6 +20,7 @@ from lambda_hat_cli.figures.style import (
     log_count_axis,
     message,
     new_figure,
+    nth_colour,
     save,
     style,
 )
@@ -72,7 +73,7 @@ def _ranks(axes: Axes, llc: Draws) -> None:
             2 * height * counts[chain] / expected,
             bottom=base,
             width=0.9,
-            color=PALETTE[chain % len(PALETTE)],
+            color=nth_colour(chain),
             alpha=0.75,
         )
         axes.plot([-0.5, _RANK_BINS - 0.5], [base + 2 * height] * 2, color=INK, linewidth=0.8)

@@ -98,6 +98,16 @@ def log_count_axis(axes: Axes) -> None:
     axes.xaxis.set_minor_formatter(NullFormatter())
 
 
+def nth_colour(number: int) -> str:
+    """The palette's colours, again from the first where they end."""
+    return PALETTE[number % len(PALETTE)]
+
+
+def nth_line(number: int) -> LineStyle:
+    """The line styles, likewise."""
+    return LINES[number % len(LINES)]
+
+
 def short_count(value: float) -> str:
     """1500 → "1.5k", 2e6 → "2M"."""
     for limit, suffix in ((1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k")):
@@ -121,4 +131,4 @@ def message(axes: Axes, text: str) -> None:
 
 def chain_colours(count: int) -> list[str]:
     """One colour a chain; the palette repeats beyond its length."""
-    return [PALETTE[index % len(PALETTE)] for index in range(count)]
+    return [nth_colour(index) for index in range(count)]

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from lambda_hat_cli.figures.style import FAINT, INK, PALETTE, log_count_axis, message, new_figure, save, style
+from lambda_hat_cli.figures.style import FAINT, INK, log_count_axis, message, new_figure, nth_colour, save, style
 
 _SHIFT = 1.03
 
@@ -64,7 +64,7 @@ def draw_temperatures(panel: TemperaturePanel, samplers: Sequence[str], path: Pa
             axes.axhline(panel.limit, color=FAINT, linewidth=1.2, linestyle=(0, (5, 3)), label="limit λ")
         most = max(_replicates([point[0] for point in series.llc]) for series in panel.series)
         for place, series in enumerate(panel.series):
-            color = PALETTE[samplers.index(series.sampler) % len(PALETTE)]
+            color = nth_colour(samplers.index(series.sampler))
             shift = _SHIFT ** ((place - (len(panel.series) - 1) / 2) * most)
             t = _side_by_side([point[0] for point in series.llc], shift)
             for place_t, (_, _, low, high) in zip(t, series.llc, strict=True):

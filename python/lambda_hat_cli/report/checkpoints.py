@@ -63,8 +63,8 @@ def checkpoint_panel(experiment: str, group: TrainingGroup) -> CheckpointPanel:
     """What the group's picture shows: of many replicates the first."""
     results = [(run, result_row(experiment, run)) for run in group.runs if run.row.replicate < SHOWN]
     first = next((result for _, result in results if result.n is not None), results[0][1])
-    records = [target.record for target in group.targets if target.record is not None]
-    longest = records[-1].training if records else None
+    built = [(target.row.step or 0, target.record) for target in group.targets if target.record is not None]
+    longest = built[-1][1].training if built else None
     by_label: dict[str, list[tuple[PlannedRun, ResultRow]]] = defaultdict(list)
     for run, result in results:
         by_label[run_label(run)].append((run, result))
@@ -82,16 +82,10 @@ def checkpoint_panel(experiment: str, group: TrainingGroup) -> CheckpointPanel:
             )
             for label, members in by_label.items()
         ),
-        losses=tuple(
-            (target.row.step or 0, target.record.loss_at_w_star)
-            for target in group.targets
-            if target.record is not None
-        ),
+        losses=tuple((step, record.loss_at_w_star) for step, record in built),
         curve=() if longest is None else tuple(zip(longest.recorded_steps, longest.losses, strict=True)),
         held_out_losses=tuple(
-            (target.row.step or 0, target.record.held_out_loss)
-            for target in group.targets
-            if target.record is not None and target.record.held_out_loss is not None
+            (step, record.held_out_loss) for step, record in built if record.held_out_loss is not None
         ),
         held_out_curve=()
         if longest is None or longest.held_out_losses is None

@@ -14,7 +14,7 @@ from lambda_hat_cli.figures.grids import GridPanel, GridPoint, GridSeries
 from lambda_hat_cli.report.collect import Collection, PlannedRun
 from lambda_hat_cli.report.groups import planned_words, setting_of
 from lambda_hat_cli.report.replicates import SHOWN
-from lambda_hat_cli.report.results import ResultRow, mark_of, result_row
+from lambda_hat_cli.report.results import mark_of, result_row
 
 COLUMNS = (
     "target", "target_id", "n", "d", "beta", "gamma", "sampler", "replicate", "run_id", "verdict", "minimum", "delta",
@@ -58,8 +58,8 @@ def grid_groups(collection: Collection) -> tuple[GridGroup, ...]:
 
 def grid_panel(experiment: str, group: GridGroup) -> GridPanel:
     """What the group's picture shows: of many replicates the first."""
-    labels = list(dict.fromkeys(_label(run.target.row.varied[group.against]) for run in group.runs))
-    values = {_label(run.target.row.varied[group.against]): run.target.row.varied[group.against] for run in group.runs}
+    values = {_label(value): value for value in (run.target.row.varied[group.against] for run in group.runs)}
+    labels = tuple(values)
     by_series: dict[tuple[str, str], list[GridPoint]] = defaultdict(list)
     for run in group.runs:
         if run.row.replicate < SHOWN:
@@ -70,9 +70,9 @@ def grid_panel(experiment: str, group: GridGroup) -> GridPanel:
         title=group.name,
         subtitle=planned_words(group.runs[0].row.posterior),
         key=group.against,
-        values=tuple(float(values[label]) for label in labels)
-        if group.against != SEED and all(_is_number(value) for value in values.values())
-        else tuple(labels),
+        values=tuple(map(float, values.values()))
+        if group.against != SEED and all(map(_is_number, values.values()))
+        else labels,
         series=tuple(GridSeries(sampler, others, tuple(points)) for (sampler, others), points in by_series.items()),
     )
 
@@ -87,12 +87,8 @@ def write_grids(path: Path, experiment: str, grids: Sequence[GridGroup]) -> None
         for run in group.runs:
             result, varied = result_row(experiment, run), run.target.row.varied
             cells = [_label(varied[key]) if key in varied else None for key in keys]
-            table.writerow([group.name, *cells, *_cells(result)])
+            table.writerow([group.name, *cells, *(getattr(result, column) for column in COLUMNS)])
     write_text(path, text.getvalue())
-
-
-def _cells(result: ResultRow) -> list[Any]:
-    return [getattr(result, column) for column in COLUMNS]
 
 
 def _others(varied: Mapping[str, Any], group: GridGroup) -> str:

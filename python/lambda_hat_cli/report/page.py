@@ -14,6 +14,7 @@ from lambda_hat_cli.report import numbers
 from lambda_hat_cli.report.checkpoints import TrainingGroup
 from lambda_hat_cli.report.collect import OUTCOMES, Collection, Outcome, PlannedRun, PlannedTarget
 from lambda_hat_cli.report.console import summary
+from lambda_hat_cli.report.grids import GridGroup
 from lambda_hat_cli.report.groups import Group, groups, planned_words, run_label
 from lambda_hat_cli.report.layout import (
     CHECKPOINTS,
@@ -109,6 +110,15 @@ class CheckpointView:
 
 
 @dataclass(frozen=True)
+class GridView:
+    """The combinations of one grid at one β and γ, which `setting` tells in words."""
+
+    group: GridGroup
+    setting: str
+    picture: Picture
+
+
+@dataclass(frozen=True)
 class TargetView:
     """A target, its specification as YAML, its training curve where it was trained, its groups and temperatures."""
 
@@ -181,19 +191,7 @@ def page(collection: Collection, sweeps: Sweeps, folder: Path) -> str:
             )
             for target in collection.targets
         ],
-        over_grids=[
-            (
-                group,
-                _picture(
-                    folder / GRIDS / group.picture,
-                    f"{GRIDS}/{group.picture}",
-                    f"λ̂ of {group.name} against {group.against}",
-                    embed,
-                ),
-                planned_words(group.runs[0].row.posterior),
-            )
-            for group in sweeps.grids
-        ],
+        over_grids=[_grid_view(group, folder / GRIDS, embed) for group in sweeps.grids],
         through_training=[_checkpoint_view(name, group, folder / CHECKPOINTS, embed) for group in sweeps.trainings],
         stray=collection.stray,
         versions=_versions(collection),
@@ -232,6 +230,15 @@ def _checkpoint_view(experiment: str, group: TrainingGroup, folder: Path, embed:
         group=group,
         rows=tuple((run.target, run_label(run), run.outcome, result_row(experiment, run)) for run in group.runs),
         held_out=any(each.record is not None and each.record.held_out_loss is not None for each in group.targets),
+        picture=_picture(folder / group.picture, f"{folder.name}/{group.picture}", alt, embed),
+    )
+
+
+def _grid_view(group: GridGroup, folder: Path, embed: bool) -> GridView:
+    alt = f"λ̂ of {group.name} against {group.against}"
+    return GridView(
+        group=group,
+        setting=planned_words(group.runs[0].row.posterior),
         picture=_picture(folder / group.picture, f"{folder.name}/{group.picture}", alt, embed),
     )
 

@@ -45,7 +45,7 @@ def write_summary(folder: Path, collection: Collection) -> None:
     write_text(folder / "counts.json", json.dumps(counts(collection), indent=2) + "\n")
     names = samplers(collection)
     _draw_pictures(folder, collection, names)
-    sweeps = sweeps_of(collection)
+    name, sweeps = collection.plan.experiment.name, sweeps_of(collection)
     if sweeps.temperatures:
         write_temperatures(folder / "temperatures.csv", sweeps.temperatures)
         (folder / TEMPERATURES).mkdir()
@@ -56,13 +56,11 @@ def write_summary(folder: Path, collection: Collection) -> None:
         for target in sweeps.localizations:
             draw_localizations(localization_panel(target), names, folder / LOCALIZATIONS / target.picture)
     if sweeps.trainings:
-        name = collection.plan.experiment.name
         write_checkpoints(folder / "checkpoints.csv", name, sweeps.trainings)
         (folder / CHECKPOINTS).mkdir()
         for each in sweeps.trainings:
             draw_checkpoints(checkpoint_panel(name, each), names, folder / CHECKPOINTS / each.picture)
     if sweeps.grids:
-        name = collection.plan.experiment.name
         write_grids(folder / "grids.csv", name, sweeps.grids)
         (folder / GRIDS).mkdir()
         for grid in sweeps.grids:

@@ -73,8 +73,8 @@ class TrainingPass:
     def __init__(self, rows: Sequence[TargetRow]):
         """Nothing is computed yet; `rows` have ascending steps."""
         self._rows = rows
-        self._states: Iterator[Prepared] | None = None
-        self._reached: Prepared | None = None
+        self._states: Iterator[tuple[int, Prepared]] | None = None
+        self._reached: tuple[int, Prepared] | None = None
         self._trouble: Exception | None = None
 
     def after(self, steps: int, start: Callable[[], Prepared]) -> Prepared:
@@ -91,13 +91,13 @@ class TrainingPass:
         try:
             if self._states is None:
                 self._states = _trained(start(), self._rows)
-            while self._reached is None or _steps(self._reached) < steps:
+            while self._reached is None or self._reached[0] < steps:
                 self._reached = next(self._states)
         except Exception as trouble:
             # The other checkpoints of the pass are told the same.
             self._trouble = trouble
             raise
-        return self._reached
+        return self._reached[1]
 
 
 def build_targets(
@@ -195,8 +195,8 @@ def initialised(spec: TargetSpec, seed: int) -> BuiltIn:
     raise TypeError(f"a {spec.model.kind} model is not trained")
 
 
-def _trained(start: Prepared, rows: Sequence[TargetRow]) -> Iterator[Prepared]:
-    """The target after each number of steps that one of the rows asks for."""
+def _trained(start: Prepared, rows: Sequence[TargetRow]) -> Iterator[tuple[int, Prepared]]:
+    """Each number of steps that one of the rows asks for, and the target after it."""
     settings, seed = rows[0].spec.train, rows[0].seed
     if settings is None:
         raise TypeError("these targets are not trained")
@@ -210,11 +210,7 @@ def _trained(start: Prepared, rows: Sequence[TargetRow]) -> Iterator[Prepared]:
     order = stream(seed, "training", settings.model_dump(mode="json", exclude={"steps", "weight_decay"}))
     checkpoints = sorted({steps_of(row) for row in rows})
     for trained, record in train(model, data, start.loss, settings, order, checkpoints, held_out):
-        yield start._replace(model=trained, training=record)
-
-
-def _steps(reached: Prepared) -> int:
-    return 0 if reached.training is None else reached.training.steps
+        yield record.steps, start._replace(model=trained, training=record)
 
 
 def constructed_minimum(spec: TargetSpec, seed: int, data: dict[str, np.ndarray]) -> BuiltIn:

@@ -211,9 +211,8 @@ def checked_return(returned: Any, where: str) -> UserTarget:
             f'{where}: loss "{returned.loss}" calls the model on one datum, and a {type(returned.model).__name__} '
             "cannot be called; return an Equinox module with __call__(self, x), or give a loss of (model, data)"
         )
-    for name, rows in (("data", returned.data), ("held_out", returned.held_out)):
-        if name == "held_out" and rows is None:
-            continue
+    sets = {"data": returned.data} | ({} if returned.held_out is None else {"held_out": returned.held_out})
+    for name, rows in sets.items():
         if not callable(rows) and (not isinstance(rows, Mapping) or not rows):
             raise UserError(f"{where}: {name} must be a dict of at least one array, each with the rows first")
     if returned.train is not None and not callable(returned.train):
@@ -333,16 +332,16 @@ def built_from(user: UserTarget, loss: Loss, root: Path, file: str) -> BuiltUser
     """
     code = UserCode(root, file)
     data = stored_rows("data", user.data, code)
-    held_out = None if user.held_out is None else stored_rows("held_out", user.held_out, code)
-    model = user.model if user.train is None else trained(user.model, user.train, data, code)
-    named = isinstance(loss, PerDatumGaussianLoss | PerDatumCategoricalLoss)
-    if named:
-        check_answers(model, data, loss, code)
-    check_losses(model, loss, data, code)
-    if held_out is not None:
+    held_out = None
+    if user.held_out is not None:
+        held_out = stored_rows("held_out", user.held_out, code)
         check_alike(data, held_out, code)
-        if named:
+    model = user.model if user.train is None else trained(user.model, user.train, data, code)
+    if isinstance(loss, PerDatumGaussianLoss | PerDatumCategoricalLoss):
+        check_answers(model, data, loss, code)
+        if held_out is not None:
             check_answers(model, held_out, loss, code, rows_of="held_out")
+    check_losses(model, loss, data, code)
     return BuiltUserTarget(model, data, held_out)
 
 
@@ -415,7 +414,7 @@ def _difference(before: Skeleton, after: Skeleton) -> str:
 def check_answers(
     model: Any,
     data: Mapping[str, np.ndarray],
-    loss: Loss,
+    loss: PerDatumGaussianLoss | PerDatumCategoricalLoss,
     code: UserCode,
     rows_of: Literal["data", "held_out"] = "data",
 ) -> None:
