@@ -14,6 +14,7 @@ from synthetic_runs import Case, autoregressive, markov_trace, run_record, run_r
 GOOD = autoregressive(8, 800, 0.4, 9.93, 3.1, 0)
 SHAPE = GOOD.shape
 VIRIAL = "virial, |v − 1|"
+SPREAD = "Var[tK]/(λ̂ + δ + 3γD²/2)"
 
 
 def verdict(case: Case) -> AnalysisRecord:
@@ -84,7 +85,7 @@ def apart() -> np.ndarray:
         (markov_trace(apart()), {}, "R-hat", "invalid"),
         (markov_trace(GOOD[:, :80]), {}, "effective sample size", "uncertain"),
         (markov_trace(autoregressive(4, 120, 0.97, 9.93, 3.1, 0)), {}, "effective sample size", "invalid"),
-        (markov_trace(9.93 + 2.0 * (GOOD - 9.93)), {}, "Var[tK]/(λ̂ + δ)", "invalid"),
+        (markov_trace(9.93 + 2.0 * (GOOD - 9.93)), {}, SPREAD, "invalid"),
         (markov_trace(GOOD, virial=0.6 + 0.01 * (GOOD - 9.93)), {}, VIRIAL, "uncertain"),
         (markov_trace(GOOD, virial=0.2 + 0.01 * (GOOD - 9.93)), {}, VIRIAL, "invalid"),
         (markov_trace(GOOD, acceptance_rate=np.full(SHAPE, 0.3)), {}, "mean acceptance", "uncertain"),
@@ -241,7 +242,7 @@ def test_without_a_positive_unit_one_reason_says_what_is_the_matter() -> None:
     record = verdict(Case(trace=markov_trace(GOOD - 231), run={"descent": descent}))
     assert (record.verdict, record.minimum) == ("uncertain", "above_minimum")
     assert len(record.reasons) == 1
-    assert "far above a minimum" in record.reasons[0]
+    assert "further below zero than w* lies above a minimum" in record.reasons[0]
     assert "train longer" in record.minimum_reason
     noisy = verdict(Case(trace=markov_trace(GOOD - np.mean(GOOD) - 0.001)))
     assert "zero within its standard error" in " ".join(noisy.reasons)
@@ -258,6 +259,31 @@ def test_delta_sets_the_minimum_and_never_the_verdict() -> None:
     assert minimum_of(0.2, 10.0) == "at_minimum"
     assert minimum_of(0.21, 10.0) == "above_minimum"
     assert minimum_of(None, 10.0) is None
+
+
+def around_a_displaced_minimum(shift: float, heat: float) -> AnalysisRecord:
+    """Exact draws of tK = ½t(‖w − a‖² − ‖a‖²), a = `shift` in all d directions, their spread times `heat`."""
+    d, t, gamma = 10, 30.0, 10.0
+    end = np.full(d, shift) * t / (t + gamma)
+    draws = end + heat * np.random.default_rng(d).normal(size=(8, 800, d)) / np.sqrt(t + gamma)
+    fall = 0.5 * t * (np.sum((draws - shift) ** 2, axis=-1) - d * shift**2)
+    distance = float(np.linalg.norm(end))
+    delta = 0.5 * t * d * shift**2 * t / (t + gamma)
+    descent = Descent(delta=delta, gradient_norm=t * shift * d**0.5, iterations=3, distance=distance)
+    return verdict(Case(trace=markov_trace(fall), d=d, run={"descent": descent, "nbeta": t, "localization": gamma}))
+
+
+@pytest.mark.parametrize("shift", [0.05, 0.1, 0.2, 0.3])
+def test_a_slope_at_a_displaced_minimum_is_not_called_too_hot(shift: float) -> None:
+    """The localizer holds the posterior on a slope of tK, so that Var[tK] exceeds λ̂ + δ."""
+    record = around_a_displaced_minimum(shift, heat=1.0)
+    assert SPREAD not in lowering(record)
+    assert record.minimum == "above_minimum"
+    assert record.llc_low < 0.5 * 10 * 0.75 + 0.5 * 30 * 10 * shift**2 * (0.25**2 - 1) < record.llc_high
+
+
+def test_too_hot_chains_above_a_minimum_are_named() -> None:
+    assert SPREAD in lowering(around_a_displaced_minimum(0.05, heat=1.8))
 
 
 def test_a_draw_below_the_descents_end_raises_delta() -> None:

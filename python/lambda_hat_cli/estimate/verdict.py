@@ -127,7 +127,7 @@ def markov_checks(
         _standstill(llc),
         _distinct(llc),
         _drift(llc, estimate.se, scale, run.runs.tolerance),
-        *_relative(estimate, variance, scale, run.runs.tolerance),
+        *_relative(estimate, variance, scale, _pull(run), run.runs.tolerance),
     ]
     if not adjusted:
         checks += _discretisation(bias, scale, run.runs.tolerance)
@@ -154,8 +154,8 @@ def _unit(estimate: Estimate | WeightedEstimate, delta: float) -> list[Check]:
         advice = f"it is zero within its standard error of {estimate.se:.2g}; give the run more gradients"
     else:
         advice = (
-            f"tK averages {estimate.llc:.4g}, lower than the descent from w* came (δ = {delta:.4g}), so w* lies far "
-            "above a minimum and no error can be judged relative to λ̂; train longer"
+            f"tK averages {estimate.llc:.4g}, further below zero than w* lies above a minimum of the localized loss "
+            f"(δ = {delta:.4g}), so that no error can be judged relative to λ̂; train longer"
         )
     reason = f"λ̂ + δ is {scale:.4g} and not positive: {advice}"
     return [
@@ -163,7 +163,17 @@ def _unit(estimate: Estimate | WeightedEstimate, delta: float) -> list[Check]:
     ]
 
 
-def _relative(estimate: Estimate, variance: float | None, scale: float, tolerance: float) -> list[Check]:
+def _pull(run: RunRecord) -> float:
+    """γ‖w_min − w*‖² in nats: where a minimum of U lies away from w*, the localizer holds it on a slope of tK."""
+    return 0.0 if run.descent is None else run.localization * run.descent.distance**2
+
+
+def _relative(estimate: Estimate, variance: float | None, scale: float, pull: float, tolerance: float) -> list[Check]:
+    """The interval's width and the spread of tK.
+
+    On a Gaussian posterior with tK of curvature tH and A = tH + γ, λ̂ + δ + pull/2 is ½tr(tHA⁻¹), and Var[tK] is
+    ½tr((tHA⁻¹)²) plus what the slope adds, γ²(w_min−w*)ᵀA⁻¹(w_min−w*) ≤ pull. At a minimum the pull is zero.
+    """
     if not scale > 0:
         return []
     checks = [
@@ -180,7 +190,8 @@ def _relative(estimate: Estimate, variance: float | None, scale: float, toleranc
             "tK is spread wider than its mean allows; the step is too large or the chains are not in equilibrium: "
             "take a smaller step or a longer warm-up"
         )
-        checks.append(at_most("Var[tK]/(λ̂ + δ)", known(variance / scale), 1.3, 2.0, advice))
+        share = known(variance / (scale + 1.5 * pull))
+        checks.append(at_most("Var[tK]/(λ̂ + δ + 3γD²/2)", share, 1.3, 2.0, advice))
     return checks
 
 
