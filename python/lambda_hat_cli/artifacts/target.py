@@ -55,13 +55,14 @@ class TrainingRecord(ArtifactRecord):
 
     Attributes:
         losses: at each of `recorded_steps`, the mean over all rows, nats per datum.
-        held_out_losses: the same over the rows that were held out, None where there are none.
+        held_out_losses: the same over the rows that were held out, None for each that is not finite, and None where
+            there are no such rows.
     """
 
     steps: int
     recorded_steps: tuple[int, ...]
     losses: tuple[float, ...]
-    held_out_losses: tuple[float, ...] | None
+    held_out_losses: tuple[float | None, ...] | None
 
 
 class TargetRecord(ArtifactRecord):
@@ -75,7 +76,7 @@ class TargetRecord(ArtifactRecord):
         likelihood: gaussian (with `scale` = σ), categorical, own (the model is its own loss) or custom (a user's).
         n: data points, sets t = nβ; d: parameters; inputs_shape etc. are in data.npz itself.
         loss_at_w_star: L_n(w*), nats per datum. gradient_norm: ‖∇L_n(w*)‖₂, float64 where the stage has it.
-        held_out_loss: the mean loss at w* over a user's held-out rows, None where there are none.
+        held_out_loss: the mean loss at w* over a user's held-out rows, None where there are none or it is not finite.
         checksums: sha256 by relative path of every other file of the folder.
         code: sha256 by module of the sources that built it.
     """

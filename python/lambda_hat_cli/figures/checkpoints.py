@@ -46,7 +46,8 @@ class CheckpointPanel:
 
     Attributes:
         losses: (steps, loss at w*) of each checkpoint. curve: (steps, loss) all along the longest training.
-        held_out_losses, held_out_curve: the same over rows that were held out; empty where there are none.
+        held_out_losses, held_out_curve: the same over rows that were held out, a NaN breaks the curve; empty where
+            there are none.
     """
 
     title: str

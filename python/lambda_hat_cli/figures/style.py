@@ -1,5 +1,6 @@
 """The one look of every figure, whatever matplotlibrc, backend or TeX the machine has."""
 
+import math
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -79,8 +80,9 @@ def save(figure: Figure, path: Path, dpi: float = DPI) -> None:
 
 
 def loss_axis(axes: Axes, losses: Sequence[float]) -> None:
-    """Make the y axis logarithmic where the loss is positive and falls by more than half."""
-    low, high = min(losses, default=0.0), max(losses, default=0.0)
+    """Make the y axis logarithmic where the loss is positive and falls by more than half; NaNs are passed over."""
+    known = [loss for loss in losses if not math.isnan(loss)]
+    low, high = min(known, default=0.0), max(known, default=0.0)
     if low > 0 and high > 2 * low:
         axes.set_yscale("log")
         axes.yaxis.set_major_locator(LogLocator(base=10, subs=(1.0,) if high > 100 * low else (1.0, 2.0, 5.0)))

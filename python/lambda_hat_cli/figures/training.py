@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+import numpy as np
 from matplotlib.ticker import FuncFormatter
 
 from lambda_hat_cli.artifacts.target import TrainingRecord
@@ -14,10 +15,13 @@ def draw_training(record: TrainingRecord, path: Path) -> None:
         figure = new_figure(7.6, 2.8)
         axes = figure.subplots()
         axes.plot(record.recorded_steps, record.losses, color=PALETTE[0], linewidth=1.6, label="the data, n rows")
-        if record.held_out_losses is not None:
-            axes.plot(record.recorded_steps, record.held_out_losses, color=PALETTE[1], linewidth=1.6, label="held out")
+        # None becomes NaN, where the line breaks.
+        held_out = np.array(record.held_out_losses or (), np.float64)
+        if held_out.size:
+            label = "held out, where finite" if np.isnan(held_out).any() else "held out"
+            axes.plot(record.recorded_steps, held_out, color=PALETTE[1], linewidth=1.6, label=label)
             axes.legend()
-        loss_axis(axes, (*record.losses, *(record.held_out_losses or ())))
+        loss_axis(axes, (*record.losses, *held_out.tolist()))
         axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: short_count(value)))
         axes.margins(x=0.01)
         axes.set_xlabel("optimizer steps")

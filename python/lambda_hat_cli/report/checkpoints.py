@@ -2,6 +2,7 @@
 
 import csv
 import io
+import math
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -89,7 +90,10 @@ def checkpoint_panel(experiment: str, group: TrainingGroup) -> CheckpointPanel:
         ),
         held_out_curve=()
         if longest is None or longest.held_out_losses is None
-        else tuple(zip(longest.recorded_steps, longest.held_out_losses, strict=True)),
+        else tuple(
+            (step, math.nan if loss is None else loss)
+            for step, loss in zip(longest.recorded_steps, longest.held_out_losses, strict=True)
+        ),
     )
 
 

@@ -6,6 +6,7 @@ import math
 import platform
 import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from importlib.metadata import version
 from pathlib import Path, PurePosixPath
 from typing import Any, NamedTuple
@@ -36,15 +37,15 @@ from lambda_hat_cli.experiment.schema import (
 )
 from lambda_hat_cli.targets.data import data_keys, make_data, teacher
 from lambda_hat_cli.targets.data_files import file_data
-from lambda_hat_cli.targets.load import CODE, LoadedTarget, load_artifacts
-from lambda_hat_cli.targets.losses import Loss, built_in_loss, likelihood_of
+from lambda_hat_cli.targets.load import CODE, LoadedTarget, cast, load_artifacts
+from lambda_hat_cli.targets.losses import Loss, built_in_loss, finite_or_none, likelihood_of
 from lambda_hat_cli.targets.models import BuiltIn, blank, deep_linear, mlp, quadratic
 from lambda_hat_cli.targets.names import free_parts_of
 from lambda_hat_cli.targets.randomness import frame, stream
-from lambda_hat_cli.targets.skeleton import is_parameter, take_apart
+from lambda_hat_cli.targets.skeleton import rounded, take_apart
 from lambda_hat_cli.targets.starts import mlp_weights, most_singular_weights, polygon, random_weights, stratum_weights
 from lambda_hat_cli.targets.training import train
-from lambda_hat_cli.targets.user import built_from, user_target
+from lambda_hat_cli.targets.user import UserCode, built_from, user_target
 from lambda_hat_cli.targets.weights import with_weights
 from lambda_hat_cli.truth.assign import truth_for
 
@@ -57,14 +58,20 @@ class Prepared(NamedTuple):
     Attributes:
         model: at w*, or where training starts.
         data: its rows, as they are stored. held_out: those that are only looked at, None where there are none.
-        loss: the loss of every row. training: how the model was trained here, None where it was not.
+        loss: the loss of every row. code: the user's files that the loss is from, None where it is a built-in one.
+        training: how the model was trained here, None where it was not.
     """
 
     model: PyTree
     data: dict[str, np.ndarray]
     held_out: dict[str, np.ndarray] | None
     loss: Loss
+    code: UserCode | None = None
     training: TrainingRecord | None = None
+
+    def telling(self, doing: str) -> AbstractContextManager[None]:
+        """Within, whatever a user's loss raises is told with its line."""
+        return nullcontext() if self.code is None else self.code.told_with_line(doing)
 
 
 class TrainingPass:
@@ -122,8 +129,9 @@ def build_targets(
 def build_target(row: TargetRow, out: Path, files: Path | None, training: TrainingPass | None = None) -> None:
     """Build the target of `row` as the folder `out`, whole or not at all.
 
-    Everything is computed in float32, also in a process that has float64; only L_n(w*) and its gradient, taken from the
-    stored files, use the process's widest precision.
+    Built-in networks are made, and all models trained here, from float32 numbers, also in a process that has float64;
+    L_n(w*), its gradient and the loss over held-out rows, taken from the stored numbers, use the process's widest
+    precision, and so does what a user's own functions compute or hold outside their model.
 
     Args:
         row: what to build.
@@ -132,7 +140,8 @@ def build_target(row: TargetRow, out: Path, files: Path | None, training: Traini
         training: the pass that this target is a checkpoint of; None trains for it alone, where it is trained.
 
     Raises:
-        UserError: when `out` exists, a user's file cannot be used, their code fails or training diverges.
+        UserError: when `out` exists, a user's file cannot be used, their code fails, training diverges, or the loss at
+            w* or its gradient is not finite.
     """
     with new_folder(out) as folder:
         if isinstance(row.spec.model, PythonModel):
@@ -179,8 +188,9 @@ def user_prepared(row: TargetRow, code: Path, files: Path | None) -> Prepared:
         )
     if row.spec.weights is not None:
         user = dataclasses.replace(user, model=at_weights(user.model, row.spec.weights, row, files), train=None)
-    model, data, held_out = built_from(user, loss, code, row.spec.model.file)
-    return Prepared(model, data, held_out, loss)
+    point = "w*" if row.spec.train is None else "the start of training"
+    model, data, held_out = built_from(user, loss, code, row.spec.model.file, point)
+    return Prepared(model, data, held_out, loss, UserCode(code, row.spec.model.file))
 
 
 def initialised(spec: TargetSpec, seed: int) -> BuiltIn:
@@ -200,8 +210,8 @@ def _trained(start: Prepared, rows: Sequence[TargetRow]) -> Iterator[tuple[int, 
     settings, seed = rows[0].spec.train, rows[0].seed
     if settings is None:
         raise TypeError("these targets are not trained")
-    # A user's parameters may be float64 here; they are trained as they are stored.
-    model = jax.tree.map(lambda leaf: leaf.astype(np.float32) if is_parameter(leaf) else leaf, start.model)
+    # A user's arrays may be float64 here; the model is trained as it is stored.
+    model = rounded(start.model)
     data = {name: jnp.asarray(array) for name, array in start.data.items()}
     held_out = None
     if start.held_out is not None:
@@ -209,8 +219,9 @@ def _trained(start: Prepared, rows: Sequence[TargetRow]) -> Iterator[tuple[int, 
     # Without the number of steps: a checkpoint is what a training that ends there gives.
     order = stream(seed, "training", settings.model_dump(mode="json", exclude={"steps", "weight_decay"}))
     checkpoints = sorted({steps_of(row) for row in rows})
-    for trained, record in train(model, data, start.loss, settings, order, checkpoints, held_out):
-        yield record.steps, start._replace(model=trained, training=record)
+    with start.telling("the loss in training"):
+        for trained, record in train(model, data, start.loss, settings, order, checkpoints, held_out):
+            yield record.steps, start._replace(model=trained, training=record)
 
 
 def constructed_minimum(spec: TargetSpec, seed: int, data: dict[str, np.ndarray]) -> BuiltIn:
@@ -318,16 +329,15 @@ def describe(
     """target.json for the files in `folder`, which `target` was loaded from.
 
     Raises:
-        UserError: when the loss at w* or its gradient, or the loss over held-out rows, is not finite.
+        UserError: when the loss at w* or its gradient is not finite.
     """
-    loss, gradient_norm = loss_and_gradient_norm(target)
+    with prepared.telling("the loss at w*"):
+        loss, gradient_norm = loss_and_gradient_norm(target)
+        held_out_loss = None if prepared.held_out is None else finite_or_none(mean_loss(target, prepared.held_out))
     if not (math.isfinite(loss) and math.isfinite(gradient_norm)):
         raise UserError(
             f"{row.name}: at w* the loss is {loss} and its gradient's norm {gradient_norm}; both must be finite numbers"
         )
-    held_out_loss = None if prepared.held_out is None else mean_loss(prepared.loss, prepared.model, prepared.held_out)
-    if held_out_loss is not None and not math.isfinite(held_out_loss):
-        raise UserError(f"{row.name}: at w* the loss over the held-out rows is {held_out_loss}; it must be finite")
     likelihood, scale = likelihood_of(prepared.loss)
     return TargetRecord(
         id=row.id,
@@ -363,9 +373,9 @@ def losses_and_gradient(target: LoadedTarget) -> tuple[jax.Array, jax.Array]:
     return losses, gradient
 
 
-def mean_loss(loss: Loss, model: PyTree, rows: Mapping[str, np.ndarray]) -> float:
-    """The mean loss of the rows, nats per datum; the sum is taken in float64."""
-    losses = loss(model, {name: jnp.asarray(array) for name, array in rows.items()})
+def mean_loss(target: LoadedTarget, rows: Mapping[str, np.ndarray]) -> float:
+    """The mean loss at w* of other rows than the target's, nats per datum; the sum is taken in float64."""
+    losses = target.losses(target.w_star, {name: cast(array, target.w_star.dtype) for name, array in rows.items()})
     return float(np.mean(np.asarray(losses, np.float64)))
 
 

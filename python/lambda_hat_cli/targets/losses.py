@@ -1,5 +1,6 @@
 """The loss per datum, in nats: callables `loss(model, data) -> (rows,)` that work on any subset of the rows."""
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -80,6 +81,11 @@ def built_in_loss(spec: TargetSpec) -> Loss:
             return CategoricalLoss()
         case _:
             return OwnLoss()
+
+
+def finite_or_none(loss: float) -> float | None:
+    """A loss that nothing depends on, as records hold it: they have no NaN and no infinity."""
+    return loss if math.isfinite(loss) else None
 
 
 def likelihood_of(loss: Loss) -> tuple[Likelihood, float | None]:

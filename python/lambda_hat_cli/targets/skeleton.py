@@ -150,6 +150,21 @@ def take_apart(
     return Skeleton(structure, tuple(slots)), parameters, constants
 
 
+def rounded(module: PyTree) -> PyTree:
+    """`module` with its arrays in the dtypes that they are stored in; each stays a parameter or a constant.
+
+    Raises:
+        UserError: for an array that cannot be stored.
+    """
+
+    def kept(leaf: Any) -> Any:
+        if isinstance(leaf, jax.Array):
+            return jnp.asarray(stored(leaf, "an array of the model"))
+        return stored(leaf, "a constant array of the model") if isinstance(leaf, np.ndarray) else leaf
+
+    return jax.tree.map(kept, module)
+
+
 def stored(array: Any, what: str) -> np.ndarray:
     """`array` in the dtype that artefacts are stored in: float32, int32 or bool.
 

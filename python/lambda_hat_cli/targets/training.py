@@ -13,7 +13,7 @@ from jaxtyping import Array, Float, Int, PRNGKeyArray, PyTree
 from lambda_hat_cli.artifacts.target import TrainingRecord
 from lambda_hat_cli.errors import UserError
 from lambda_hat_cli.experiment.schema import Training
-from lambda_hat_cli.targets.losses import Data, Loss
+from lambda_hat_cli.targets.losses import Data, Loss, finite_or_none
 from lambda_hat_cli.targets.skeleton import is_parameter
 
 RECORDS_A_DECADE = 24
@@ -44,14 +44,14 @@ def train(
     Args:
         settings: how; its `steps` is not read.
         checkpoints: numbers of steps, ascending.
-        held_out: rows that training does not see, whose loss is recorded too.
+        held_out: rows that training does not see, whose loss is recorded too, finite or not.
 
     Yields:
         At each checkpoint the model, and the losses over all rows at evenly spaced logarithms of the steps so far, the
         first and last included.
 
     Raises:
-        UserError: when the loss stops being a finite number.
+        UserError: when the loss is no finite number, at the start or later.
     """
     rows = len(next(iter(data.values())))
     batch = rows if settings.batch_size == "full" else min(settings.batch_size, rows)
@@ -80,7 +80,9 @@ def train(
     full_loss = jax.jit(mean_loss)
     progress = Progress(parameters, jax.jit(optimizer.init)(parameters), jnp.arange(rows, dtype=np.int32))
     done, losses = 0, {0: float(full_loss(parameters, data))}
-    held_out_losses = {} if held_out is None else {0: float(full_loss(parameters, held_out))}
+    if not np.isfinite(losses[0]):
+        raise UserError(f"the mean loss is {losses[0]} where training starts; it must be finite in float32, rescale it")
+    held_out_losses = {} if held_out is None else {0: finite_or_none(float(full_loss(parameters, held_out)))}
     for checkpoint in checkpoints:
         told = sorted({0, *_grid(checkpoint), checkpoint})
         for stop in (step for step in told if step > done):
@@ -92,7 +94,7 @@ def train(
                     f"give a smaller train.learning_rate than {settings.learning_rate:g}"
                 )
             if held_out is not None:
-                held_out_losses[stop] = float(full_loss(progress.parameters, held_out))
+                held_out_losses[stop] = finite_or_none(float(full_loss(progress.parameters, held_out)))
         record = TrainingRecord(
             steps=checkpoint,
             recorded_steps=tuple(told),

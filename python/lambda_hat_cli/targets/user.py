@@ -98,10 +98,13 @@ class UserCode:
 
     @contextmanager
     def told_with_line(self, doing: str) -> Iterator[None]:
-        """Whatever a user's code raises becomes a UserError that names the line, and so does leaving the process."""
+        """Whatever a user's code raises becomes a UserError that names the line, and so does leaving the process.
+
+        Want of memory is no mistake and goes its way.
+        """
         try:
             yield
-        except UserError:
+        except (UserError, MemoryError):
             raise
         except (Exception, SystemExit) as error:
             said = " ".join(str(error).split())
@@ -320,12 +323,13 @@ class BuiltUserTarget(NamedTuple):
     held_out: dict[str, np.ndarray] | None
 
 
-def built_from(user: UserTarget, loss: Loss, root: Path, file: str) -> BuiltUserTarget:
+def built_from(user: UserTarget, loss: Loss, root: Path, file: str, point: str = "w*") -> BuiltUserTarget:
     """A user's model, at w* or where the experiment's training starts, after a trial of their loss.
 
     Args:
         user, loss: as `user_target` gave them.
         root, file: the folder with the user's files, and the file in it that makes the target.
+        point: what messages call the model's parameters.
 
     Raises:
         UserError: for every mistake, with the place where it is known.
@@ -341,7 +345,10 @@ def built_from(user: UserTarget, loss: Loss, root: Path, file: str) -> BuiltUser
         check_answers(model, data, loss, code)
         if held_out is not None:
             check_answers(model, held_out, loss, code, rows_of="held_out")
-    check_losses(model, loss, data, code)
+    check_losses(model, loss, data, code, point)
+    if held_out is not None:
+        # Any number will do: nothing depends on it.
+        _losses(model, loss, held_out, code, "held_out", point)
     return BuiltUserTarget(model, data, held_out)
 
 
@@ -451,8 +458,11 @@ def check_answers(
         )
 
 
-def check_losses(model: PyTree, loss: Loss, data: Mapping[str, np.ndarray], code: UserCode) -> None:
-    """Try the loss at w*: on all rows, on half of them, elsewhere, and under jax.jit and jax.grad.
+def check_losses(model: PyTree, loss: Loss, data: Mapping[str, np.ndarray], code: UserCode, point: str) -> None:
+    """Try the loss at the model's parameters: on all rows, on half of them, elsewhere, under jax.jit and jax.grad.
+
+    Args:
+        point: what messages call these parameters.
 
     Raises:
         UserError: when it fails, has another shape than (rows,), is not finite, mixes rows, cannot be differentiated or
@@ -460,15 +470,16 @@ def check_losses(model: PyTree, loss: Loss, data: Mapping[str, np.ndarray], code
     """
     where = code.line_of(loss)
     rows = len(next(iter(data.values())))
-    losses = _losses(model, loss, data, rows, code)
+    losses = _losses(model, loss, data, code, "data", point)
     if not np.all(np.isfinite(losses)):
         bad = int(np.flatnonzero(~np.isfinite(losses))[0])
         raise UserError(
-            f"{where}: the loss at w* is {losses[bad]} in row {bad}; it must be finite in every row"
+            f"{where}: the loss at {point} is {losses[bad]} in row {bad}; it must be finite in every row"
             f"{_blame(model, data, bad)}"
         )
     half = (rows + 1) // 2
-    if not np.allclose(_losses(model, loss, data, half, code), losses[:half], rtol=1e-3, atol=1e-4):
+    fewer = {name: array[:half] for name, array in data.items()}
+    if not np.allclose(_losses(model, loss, fewer, code, "data", point), losses[:half], rtol=1e-3, atol=1e-4):
         raise UserError(
             f"{where}: the loss of a row changes when other rows are left out; it must depend on that row alone"
         )
@@ -499,14 +510,24 @@ def _blame(model: PyTree, data: Mapping[str, np.ndarray], row: int) -> str:
     return f'; data["{culprits[0]}"] is not finite in that row' if culprits else ""
 
 
-def _losses(model: PyTree, loss: Loss, data: Mapping[str, np.ndarray], rows: int, code: UserCode) -> np.ndarray:
-    """The loss at w* of the first rows, checked for its shape and dtype."""
-    with code.told_with_line("the loss at w*"):
-        losses = np.asarray(loss(model, {name: jnp.asarray(array[:rows]) for name, array in data.items()}))
+def _losses(
+    model: PyTree,
+    loss: Loss,
+    data: Mapping[str, np.ndarray],
+    code: UserCode,
+    rows_of: Literal["data", "held_out"],
+    point: str,
+) -> np.ndarray:
+    """The loss of every row, checked for its shape and dtype."""
+    rows = len(next(iter(data.values())))
+    which = "" if rows_of == "data" else " of held_out"
+    with code.told_with_line(f"the loss{which} at {point}"):
+        losses = np.asarray(loss(model, {name: jnp.asarray(array) for name, array in data.items()}))
     where = code.line_of(loss)
     if losses.shape != (rows,):
         raise UserError(
-            f"{where}: the loss of {rows} rows has shape {losses.shape}; it must be ({rows},), one loss in nats a row"
+            f"{where}: the loss of {rows} rows{which} has shape {losses.shape}; it must be ({rows},), one loss in nats "
+            "a row"
         )
     if not jnp.issubdtype(losses.dtype, jnp.floating):
         raise UserError(f"{where}: the loss has dtype {losses.dtype}; it must be a floating-point array")

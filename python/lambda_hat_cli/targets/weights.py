@@ -3,7 +3,7 @@
 import fnmatch
 import re
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 from zipfile import BadZipFile
@@ -59,8 +59,10 @@ def _like(leaf: Any, array: np.ndarray) -> Any:
 def _faults(name: str, leaf: Any, called: str, array: np.ndarray) -> list[str]:
     """What is wrong with the array of a file that is to stand for `leaf`."""
     if array.shape != leaf.shape:
-        turned = "; transpose it, ours are outputs × inputs" if array.shape == leaf.shape[::-1] else ""
-        return [f"{name} has shape {leaf.shape}, but {called} in the file {array.shape}{turned}"]
+        # A reader who turns the arrays that are told must not leave those that no shape tells.
+        advice = "; transpose it, and square ones with it: ours are outputs × inputs"
+        turned = array.shape == leaf.shape[::-1]
+        return [f"{name} has shape {leaf.shape}, but {called} in the file {array.shape}{advice if turned else ''}"]
     floating = jnp.issubdtype(leaf.dtype, jnp.floating)
     if floating != jnp.issubdtype(array.dtype, jnp.floating):
         return [f"{called} has dtype {array.dtype}, but {name} holds {'real' if floating else 'whole'} numbers"]
@@ -85,47 +87,64 @@ def _faults(name: str, leaf: Any, called: str, array: np.ndarray) -> list[str]:
 def _by_name(leaves: Mapping[str, Any], file: Path, weights: Weights) -> tuple[Found, list[str]]:
     """What the file has for the arrays of the model, and a line each on all that is missing, unused and misnamed."""
     arrays = READERS[weights.format](file, weights.file)
-    ours = [name for name, leaf in leaves.items() if isinstance(leaf, np.ndarray | jax.Array)]
-    called, lines = _called(ours, list(arrays), weights.names)
+    ours = {name: leaf for name, leaf in leaves.items() if isinstance(leaf, np.ndarray | jax.Array)}
+    left = {name for name in arrays if any(fnmatch.fnmatchcase(name, pattern) for pattern in weights.ignore)}
+    called, told, lines = _called(ours, arrays, left, weights.names)
     missing = [
-        f"{name} {leaves[name].shape}" + (f' (as "{called[name]}")' if name in weights.names else "")
-        for name in ours
-        if called[name] not in arrays and (is_parameter(leaves[name]) or name in weights.names)
+        f"{name} {ours[name].shape}" + (f' (as "{their}")' if name in weights.names else "")
+        for name, their in called.items()
+        if their not in arrays and (is_parameter(ours[name]) or name in weights.names)
     ]
-    used = set(called.values())
-    unused = [
-        f"{name} {array.shape}"
-        for name, array in arrays.items()
-        if name not in used and not any(fnmatch.fnmatchcase(name, pattern) for pattern in weights.ignore)
-    ]
+    unused = [name for name in arrays if name not in {*called.values(), *told, *left}]
     if missing:
         lines.append(f"missing in the file: {', '.join(missing)}")
     if unused:
-        lines.append(f"unused in the file: {', '.join(unused)}")
+        lines.append(f"unused in the file: {_with_shapes(unused, arrays)}")
     if lines:
         lines[-1] += f"; {ADVICE}"
-    return {name: (called[name], arrays[called[name]]) for name in ours if called[name] in arrays}, lines
+    return {name: (their, arrays[their]) for name, their in called.items() if their in arrays}, lines
 
 
-def _called(ours: Sequence[str], theirs: Sequence[str], names: Mapping[str, str]) -> tuple[dict[str, str], list[str]]:
-    """What each of our names is called in the file, by default the same, and what is wrong in `names`."""
+def _called(
+    ours: Mapping[str, Any], theirs: Mapping[str, np.ndarray], left: set[str], names: Mapping[str, str]
+) -> tuple[dict[str, str], set[str], list[str]]:
+    """What our names are called in the file, by default the same, and what is wrong in `names`.
+
+    Where the two sides of a `*` differ in number nothing says which is left out: all their names are told together,
+    none is paired, and those of the file are the second result.
+
+    Args:
+        ours, theirs: the arrays by name. left: those of the file that are ignored, which no `*` stands for.
+    """
     called = {name: name for name in ours}
+    told: set[str] = set()
     lines = []
     for our, their in names.items():
         if "*" in our:
-            here, there = _numbered(our, ours), _numbered(their, theirs)
-            if len(here) != len(there) or not here:
-                lines.append(f'names: "{our}" fits {len(here)} arrays of the model, "{their}" {len(there)} of the file')
-            called |= dict(zip(here, there, strict=False))
-        elif our not in called:
+            here, there = _numbered(our, ours), _numbered(their, theirs.keys() - left)
+            if len(here) == len(there) > 0:
+                called |= dict(zip(here, there, strict=True))
+                continue
+            lines.append(
+                f'names: "{our}" fits {len(here)} arrays of the model ({_with_shapes(here, ours)}) and "{their}" '
+                f"{len(there)} of the file ({_with_shapes(there, theirs)}), which are paired in this order: there must "
+                "be as many of both"
+            )
+            called = {name: other for name, other in called.items() if name not in here}
+            told |= set(there)
+        elif our not in ours:
             lines.append(f'names: the model has no "{our}"{nearest(our, ours)}; it has {", ".join(ours)}')
         else:
             called[our] = their
     for their, number in Counter(called.values()).items():
         if number > 1 and their in theirs:
-            ours_of_it = [our for our in ours if called[our] == their]
+            ours_of_it = [our for our, other in called.items() if other == their]
             lines.append(f'names: {" and ".join(ours_of_it)} are all called "{their}"; give each its own')
-    return called, lines
+    return called, told, lines
+
+
+def _with_shapes(names: Iterable[str], arrays: Mapping[str, Any]) -> str:
+    return ", ".join(f"{name} {arrays[name].shape}" for name in names) or "none"
 
 
 def _numbered(pattern: str, names: Iterable[str]) -> list[str]:
