@@ -1,7 +1,9 @@
 """Targets from a user's own file: the named losses against NumPy, training once, and every mistake on the command."""
 
+import csv
 import hashlib
 import json
+import math
 import os
 import subprocess
 import sys
@@ -11,14 +13,18 @@ from typing import Any, NamedTuple
 import numpy as np
 import pytest
 import scipy.special
+from matplotlib.figure import Figure
 
 from lambda_hat_cli.artifacts.failure import FailureNote
 from lambda_hat_cli.artifacts.store import read_record
 from lambda_hat_cli.artifacts.target import TargetFolder
 from lambda_hat_cli.experiment.schema import PythonModel
+from lambda_hat_cli.figures.style import loss_axis
 from lambda_hat_cli.provenance import stage_code
 from lambda_hat_cli.targets.load import load_target
 from lambda_hat_cli.targets.user import user_target
+from planned_targets import built as built_by_the_commands
+from planned_targets import command
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -54,8 +60,17 @@ class Case(NamedTuple):
 
     lines: str
     message: str
+    sections: dict[str, Any] = {}
 
 
+SGD = {"optimizer": "sgd", "learning_rate": 0.01, "batch_size": "full"}
+FAILS_ON = """extra = {{}}
+def loss(model, data):
+    if len(data['x']) == {rows}:
+        {fails}
+    return jax.vmap(model)(data['x'])[:, 0]
+"""
+HOLDS_OUT = "extra['held_out'] = dict(x=x[:5], y=y[:5])\n"
 OWN_LOSS = "extra = {}\n"
 MISTAKES = {
     "static array": Case(
@@ -172,6 +187,36 @@ MISTAKES = {
         "    return jnp.sqrt(jnp.sum(model['w'] ** 2)) * jnp.ones(len(data['x']))",
         "at w* the loss is 0.0 and its gradient's norm nan; both must be finite numbers",
     ),
+    "nan at the start": Case(
+        "model = Net(net().weight * np.nan, net().scale)",
+        "the loss at the start of training is nan in row 0; it must be finite in every row; the parameter .weight is",
+        {"train": SGD},
+    ),
+    "no mean at the start": Case(
+        OWN_LOSS + "model = dict(w=jnp.zeros(1))\ndef loss(model, data):\n"
+        "    return 3e38 * jnp.cos(model['w'][0]) * jnp.ones(len(data['x']))",
+        "the mean loss is inf where training starts; it must be finite in float32, rescale it",
+        {"train": {**SGD, "steps": 0}},
+    ),
+    "loss fails in training": Case(
+        FAILS_ON.format(rows=2, fails="raise ValueError('no pairs')"),
+        f"mine.py, line {BEGIN + 3}: the loss in training failed: ValueError: no pairs",
+        {"train": {**SGD, "batch_size": 2, "steps": 1}},
+    ),
+    "loss fails on chosen rows": Case(
+        FAILS_ON.format(rows=2, fails="raise ValueError('no pairs')"),
+        f"mine.py, line {BEGIN + 3}: the loss at w* failed: ValueError: no pairs",
+        {"rows": [0, 2]},
+    ),
+    "loss fails on held out": Case(
+        FAILS_ON.format(rows=5, fails="raise ValueError('no fives')") + HOLDS_OUT,
+        f"mine.py, line {BEGIN + 3}: the loss of held_out at the start of training failed: ValueError: no fives",
+        {"train": SGD},
+    ),
+    "mean loss of held out": Case(
+        FAILS_ON.format(rows=5, fails="return jnp.sum(model.weight)") + HOLDS_OUT,
+        f"mine.py, line {BEGIN + 1}: the loss of 5 rows of held_out has shape (); it must be (5,), one loss in nats a",
+    ),
     "train fails": Case(
         "def fit(model, data):\n    raise ValueError('no luck')\nextra['train'] = fit",
         f"mine.py, line {BEGIN + 1}: train() failed: ValueError: no luck",
@@ -194,7 +239,7 @@ def source(lines: str) -> str:
     return HEAD + lines + "\n" + tail
 
 
-def row(name: str, files: Path, text: str, train: dict[str, Any] | None) -> dict[str, Any]:
+def row(name: str, files: Path, text: str, sections: dict[str, Any]) -> dict[str, Any]:
     """A row of the plan for a python target, with its file in place."""
     digest = hashlib.sha256(text.encode()).hexdigest()
     files.mkdir(exist_ok=True)
@@ -202,17 +247,21 @@ def row(name: str, files: Path, text: str, train: dict[str, Any] | None) -> dict
     identity = hashlib.sha256(name.encode()).hexdigest()[:16]
     return {
         "id": identity, "name": name, "entry": name, "folder": f"t-{identity[:8]}",
-        "spec": {"model": {"kind": "python", "file": "mine.py"}, "train": train},
+        "spec": {"model": {"kind": "python", "file": "mine.py"}, **sections},
         "seed": 1, "files": {"mine.py": digest},
         "d": None, "n": None, "code": stage_code("build_target"), "pack": identity,
     }  # fmt: skip
 
 
-def build(folder: Path, texts: dict[str, str], train: dict[str, dict[str, Any]] | None = None) -> dict[str, str]:
-    """Runs build-target once on all of them, some with a section `train`; the ids by name."""
-    rows = [row(name, folder / "files", text, (train or {}).get(name)) for name, text in texts.items()]
+def build(
+    folder: Path, texts: dict[str, str], sections: dict[str, dict[str, Any]] | None = None, x64: bool = False
+) -> dict[str, str]:
+    """Runs build-target once on all of them, some with further sections; the ids by name."""
+    folder.mkdir(exist_ok=True)
+    rows = [row(name, folder / "files", text, (sections or {}).get(name, {})) for name, text in texts.items()]
     (folder / "rows.jsonl").write_text("".join(json.dumps(each) + "\n" for each in rows))
-    environment = {**os.environ, "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}", "JAX_ENABLE_X64": "0"}
+    path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
+    environment = {**os.environ, "PATH": path, "JAX_ENABLE_X64": str(int(x64))}
     done = subprocess.run(
         [ROOT / "bin/build-target", "--rows", "rows.jsonl", "--out", "targets", "--files", "files",
          "--failures", "notes"],
@@ -228,7 +277,8 @@ def notes(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     told = {}
     for names in ([name for name in MISTAKES if name != "x64"], ["x64"]):
         folder = tmp_path_factory.mktemp("mistakes")
-        ids = build(folder, {name: source(MISTAKES[name].lines) for name in names})
+        texts = {name: source(MISTAKES[name].lines) for name in names}
+        ids = build(folder, texts, {name: MISTAKES[name].sections for name in names})
         assert not list((folder / "targets").glob("*/target.json")) if (folder / "targets").exists() else True
         for name, identity in ids.items():
             told[name] = read_record(folder / f"notes/build_target-{identity}.json", FailureNote).message
@@ -300,15 +350,14 @@ def test_data_and_training_run_when_the_target_is_built_and_not_again(
 
 
 HELD_OUT = "extra['held_out'] = lambda: dict(x=x[:4] + 1, y=y[:4])"
-SGD = {"optimizer": "sgd", "learning_rate": 0.01, "batch_size": "full"}
 
 
 def test_the_experiment_trains_a_users_model(tmp_path: Path) -> None:
     """One step of plain descent and one of AdamW (Loshchilov and Hutter 2019), by hand, and the losses of both sets."""
     sections = {
-        "start": {**SGD, "steps": 0},
-        "sgd": {**SGD, "steps": 1},
-        "adamw": {**SGD, "optimizer": "adamw", "weight_decay": 0.5, "steps": 1},
+        "start": {"train": {**SGD, "steps": 0}},
+        "sgd": {"train": {**SGD, "steps": 1}},
+        "adamw": {"train": {**SGD, "optimizer": "adamw", "weight_decay": 0.5, "steps": 1}},
     }
     ids = build(tmp_path, dict.fromkeys(sections, source(HELD_OUT)), sections)
     folders = {name: TargetFolder(tmp_path / "targets" / identity) for name, identity in ids.items()}
@@ -331,8 +380,64 @@ def test_the_experiment_trains_a_users_model(tmp_path: Path) -> None:
         assert record.training.losses[-1] == pytest.approx(record.loss_at_w_star, rel=1e-5)
 
 
+def test_a_users_model_is_trained_as_it_is_stored_in_either_precision(tmp_path: Path) -> None:
+    text = source("model = Net(jnp.asarray(np.full((2, 3), 0.1)), np.array([1 / 3]))")
+    trained = {
+        x64: TargetFolder(tmp_path / str(x64) / "targets" / identity)
+        for x64 in (False, True)
+        for identity in build(
+            tmp_path / str(x64), {"net": text}, {"net": {"train": {**SGD, "steps": 20}}}, x64
+        ).values()
+    }
+    assert trained[True].record.checksums == trained[False].record.checksums
+
+
+LOGARITHM = """
+import jax.numpy as jnp, numpy as np
+
+def target():
+    loss = lambda model, data: jnp.log(data["x"] - model["w"]) ** 2
+    rows = dict(x=np.linspace(1.8, 2.2, 5))
+    return dict(model=dict(w=jnp.zeros(1)), data=rows, loss=loss, held_out=dict(x=np.array([0.5])))
+"""
+
+
+def test_held_out_rows_may_have_no_finite_loss(tmp_path: Path) -> None:
+    """w goes from 0 to about 1, and log(0.5 − w)² stops being a number halfway: told as unknown, in no one's way."""
+    (tmp_path / "mine.py").write_text(LOGARITHM)
+    training = {"optimizer": "sgd", "learning_rate": 0.2, "batch_size": "full", "checkpoints": [0, 50]}
+    targets = built_by_the_commands(
+        tmp_path, {"net": {"model": {"kind": "python", "file": "mine.py"}, "train": training}}
+    )
+    start, end = (targets[f"net-step-{step}"] for step in (0, 50))
+    assert isinstance(start, TargetFolder)
+    assert isinstance(end, TargetFolder)
+    assert start.record.held_out_loss == pytest.approx(np.log(0.5) ** 2, rel=1e-6)
+    assert end.record.held_out_loss is None
+    record = end.record.training
+    assert record is not None
+    assert record.held_out_losses is not None
+    assert record.held_out_losses[0] == pytest.approx(np.log(0.5) ** 2, rel=1e-6)
+    assert record.held_out_losses[-1] is None
+    assert record.losses[-1] < record.losses[0]
+
+    options = [f"--{name}={name}" for name in ("analyses", "targets", "failures")]
+    done = command("report", "--plan=plan", *options, "--stages=plan/stages.json", "--out=summary", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    with (tmp_path / "summary/checkpoints.csv").open(encoding="utf-8", newline="") as stream:
+        told = [row["held_out_loss"] for row in csv.DictReader(stream)]
+    assert told == [repr(start.record.held_out_loss), ""]
+    assert [len(list((tmp_path / "summary" / name).glob("*.png"))) for name in ("checkpoints", "training")] == [1, 1]
+
+
+def test_the_axis_of_losses_passes_over_those_that_are_no_number() -> None:
+    axes = Figure().subplots()
+    loss_axis(axes, [math.nan, 1.0, math.nan, 100.0])
+    assert axes.get_yscale() == "log"
+
+
 def test_training_is_the_files_or_the_experiments(tmp_path: Path) -> None:
-    ids = build(tmp_path, {"both": GOOD["trained"]}, {"both": SGD})
+    ids = build(tmp_path, {"both": GOOD["trained"]}, {"both": {"train": SGD}})
     message = read_record(tmp_path / f"notes/build_target-{ids['both']}.json", FailureNote).message
     assert "mine.py: target() returns `train`, and the experiment file has a section `train` for it" in message
 

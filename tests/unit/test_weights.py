@@ -154,6 +154,29 @@ def test_numbered_names_are_paired_by_number_not_by_spelling(tmp_path: Path) -> 
     assert [float(layer.weight[0, 0]) for layer in read.layers] == list(range(12))
 
 
+def test_numbered_names_are_not_paired_where_one_is_left_out(tmp_path: Path) -> None:
+    """Which of ours has none nothing says: no array is called missing, unused or of another shape for it."""
+    deep = blank(MlpModel(kind="mlp", widths=(2, 3, 4, 5)))
+    numbered = {
+        f"{2 * layer}.{kind}": np.ones(getattr(linear, kind).shape, np.float32)
+        for layer, linear in enumerate(deep.layers)
+        for kind in ("weight", "bias")
+    }
+    save_file({name: array for name, array in numbered.items() if name != "2.weight"}, tmp_path / "few.safetensors")
+    with pytest.raises(UserError) as raised:
+        with_weights(deep, tmp_path / "few.safetensors", weights("few.safetensors", names=SEQUENTIAL))
+    assert str(raised.value).startswith(
+        'few.safetensors: names: "layers/*/weight" fits 3 arrays of the model (layers/0/weight (3, 2), '
+        'layers/1/weight (4, 3), layers/2/weight (5, 4)) and "*.weight" 2 of the file (0.weight (3, 2), '
+        "4.weight (5, 4)), which are paired in this order: there must be as many of both; weights.names says what"
+    )
+    head = {"6.weight": np.ones((5, 5), np.float32)}
+    save_file({**numbered, **head}, tmp_path / "more.safetensors")
+    keys = {"names": SEQUENTIAL, "ignore": list(head)}
+    read = with_weights(deep, tmp_path / "more.safetensors", weights("more.safetensors", **keys))
+    np.testing.assert_array_equal(read.layers[2].weight, numbered["4.weight"])
+
+
 def test_an_equinox_model_keeps_its_structure_and_takes_its_constants_from_the_file(tmp_path: Path) -> None:
     class Scaled(eqx.Module):
         layer: eqx.nn.Linear
@@ -192,14 +215,19 @@ BAD: dict[str, tuple[dict[str, np.ndarray], dict[str, Any], list[str]]] = {
         ['missing in the file: layers/0/bias (8,) (as "0.bias"), layers/1/weight (2, 8)', "unused in the file: 2.bias",
          '{"layers/*/weight": "*.weight"', "layers/1/bias has shape (2,), but layers/1/bias in the file (3,)"],
     ),
-    "turned": ({**GOOD, "layers/0/weight": np.ones((3, 8))}, {}, ["in the file (3, 8); transpose it"]),
+    "turned": (
+        {**GOOD, "layers/0/weight": np.ones((3, 8))}, {},
+        ["in the file (3, 8); transpose it, and square ones with it: ours are outputs × inputs"],
+    ),
     "nan": ({**GOOD, "layers/1/bias": NAN}, {}, ["layers/1/bias[1] is nan; weights must be finite in float32"]),
     "large": ({**GOOD, "layers/1/bias": np.array([1e300, 0.0])}, {}, ["layers/1/bias[0] is 1e+300"]),
     "whole": ({**GOOD, "layers/1/bias": np.ones(2, int)}, {}, ["has dtype int64, but layers/1/bias holds real"]),
     "misnamed": (GOOD, {"names": {"layer/0/bias": "b"}}, ['no "layer/0/bias"; did you mean "layers/0/bias"?']),
     "numbers": (
         {f"{number}.weight": np.ones((8, 3)) for number in range(3)} | {"0.bias": np.ones(8), "1.bias": np.ones(2)},
-        {"names": SEQUENTIAL}, ['"layers/*/weight" fits 2 arrays of the model, "*.weight" 3 of the file'],
+        {"names": SEQUENTIAL},
+        ['names: "layers/*/weight" fits 2 arrays of the model (layers/0/weight (8, 3), layers/1/weight (2, 8)) and '
+         '"*.weight" 3 of the file (0.weight (8, 3), 1.weight (8, 3), 2.weight (8, 3)), which are paired'],
     ),
 }  # fmt: skip
 FILES = {
