@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from scipy.stats import binom
 
+from lambda_hat_cli.estimate.diagnostics import standard_error
 from lambda_hat_cli.estimate.second import second_of_chains
 from lambda_hat_cli.estimate.temperatures import Temperature, multiplicity, regression
 from lambda_hat_cli.truth.finite_t import normal_crossing_mean, quadratic_mean
@@ -91,7 +92,7 @@ def test_the_line_against_1_over_beta_has_slope_lambda() -> None:
     assert covered >= binom.ppf(1e-4, len(lines), 0.95)
     spread = np.std([line.llc for line in lines])
     assert spread == pytest.approx(np.mean([line.se for line in lines]), rel=0.2)
-    one, two = noisy(np.array([100.0, 400.0]), (np.array([9.0, 10.0]), np.array([9.0, 10.0])), 0.01, rng)
+    one, two = noisy(np.array([100.0, 400.0]), (np.array([10.0, 9.0]), np.array([10.0, 9.0])), 0.01, rng)
     quotient = (one.llc / one.beta - two.llc / two.beta) / (1 / one.beta - 1 / two.beta)
     assert regression([one, two]).llc == pytest.approx(quotient)
     assert regression([one, one]) is None
@@ -103,6 +104,49 @@ def test_no_slope_where_the_curve_is_no_line() -> None:
     line = regression(noisy(t, (rising, rising), 0.01, rng))
     assert (line.llc, line.se, line.low, line.high) == (None, None, None, None)
     assert line.misfit_p < 1e-3
+
+
+def drawn(tk: np.ndarray, t: float) -> Temperature:
+    """A run of n = 1000 with these independent draws of tK."""
+    second = second_of_chains(tk, {}, points=True)
+    return Temperature(
+        beta=t / 1000,
+        nbeta=t,
+        llc=float(tk.mean()),
+        se=standard_error(tk),
+        bias=0.0,
+        variance=second.variance,
+        variance_se=second.variance_se,
+        slope_se=second.slope_se,
+    )
+
+
+def crossing_draws(t: float, gamma: float, shape: tuple[int, int], rng: np.random.Generator) -> np.ndarray:
+    """Exact draws of t·w₁²w₂² for exp(−t·w₁²w₂² − γ‖w‖²/2): w₂ given w₁ is Gaussian, w₁ has a known density."""
+    w = np.linspace(-8, 8, 20001) / np.sqrt(gamma)
+    mass = np.cumsum(np.exp(-0.5 * gamma * w**2) / np.sqrt(2 * t * w**2 + gamma))
+    first = np.interp(rng.random(shape), mass / mass[-1], w)
+    return t * first**2 * rng.normal(size=shape) ** 2 / (2 * t * first**2 + gamma)
+
+
+def test_no_slope_where_lambda_hat_rises_along_a_line() -> None:
+    """Crossing (1,1), λ = ½: λ̂ goes from .16 to .24 along what is a line in 1/β within the noise, of slope .14."""
+    rng = np.random.default_rng(0)
+    t = 1000 * np.array([0.5, 0.7, 1.0, 1.4, 2.0]) / np.log(1000)
+    lines = [regression([drawn(crossing_draws(each, 10.0, (4, 100), rng), each) for each in t]) for _ in range(40)]
+    withheld = [line for line in lines if line.llc is None]
+    assert len(withheld) >= binom.ppf(1e-4, 40, 0.9)
+    assert np.median([line.misfit_p for line in lines]) > 1e-3
+
+
+@pytest.mark.parametrize("d", [1, 20])
+def test_few_draws_of_a_quadratic_keep_its_slope_and_multiplicity(d: int) -> None:
+    """tK of a Gaussian posterior is Gamma(d/2) at every t: what is withheld by chance is as rare as stated."""
+    rng, t = np.random.default_rng(d), np.geomspace(50, 500, 5)
+    runs = [[drawn(rng.gamma(d / 2, size=(4, 50)), each) for each in t] for _ in range(200)]
+    lines = [regression(each) for each in runs]
+    assert sum(line.llc is None for line in lines) <= binom.ppf(1 - 1e-4, 200, 4e-3)
+    assert sum(multiplicity(each, d).misfit_p < 0.01 for each in runs[:60]) <= binom.ppf(1 - 1e-4, 60, 0.02)
 
 
 def test_the_variance_form_and_its_error() -> None:

@@ -37,6 +37,10 @@ def second_of_chains(
 ) -> SecondEstimate:
     """From Markov chains, to first order in the errors (delta method on the mean and the mean square).
 
+    A spread of few values that comes out too small comes with too small an error. So the errors are at least
+    those of a Gamma law of mean λ̂, which tK of a Gaussian posterior follows, at as many independent values as the
+    standard error of λ̂ stands for: se·√(2λ̂ + 6) of Var[tK] and se·√(2λ̂ + 3) of the difference.
+
     Args:
         llc: the tK that λ̂ is the mean of.
         stats: `llc_square`, the mean over a draw's steps of (tK)², and `llc_half_step`, the mean of tK over the same
@@ -50,12 +54,14 @@ def second_of_chains(
     mean = float(np.mean(level))
     deviation = square - 2.0 * mean * level + mean**2
     # The mean of the draws is nearer to them than E[tK] is, by the square of its error.
-    variance = float(np.mean(deviation)) + standard_error(level) ** 2
+    se = standard_error(level)
+    variance = float(np.mean(deviation)) + se**2
+    twice = 2.0 * max(mean, 0.0)
     return SecondEstimate(
         variance=variance,
-        variance_se=standard_error(deviation),
+        variance_se=max(standard_error(deviation), se * float(np.sqrt(twice + 6.0))),
         slope=float(np.mean(llc)) - variance,
-        slope_se=standard_error(llc - deviation),
+        slope_se=max(standard_error(llc - deviation), se * float(np.sqrt(twice + 3.0))),
     )
 
 

@@ -1,4 +1,4 @@
-"""What a list of inverse temperatures tells: λ from a regression on 1/β, and the multiplicity from the shape of λ̂(t).
+"""What a list of inverse temperatures tells: the slope on 1/β, whether λ̂ rises, and the multiplicity from λ̂(t).
 
 Every number here comes from runs of one (target, γ, sampler) that differ in β alone, replicates included.
 """
@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from jaxtyping import Float
-from scipy.special import chdtrc
+from scipy.special import chdtrc, ndtr
 
 from lambda_hat_cli.estimate.interval import WIDTH
 
@@ -52,10 +52,14 @@ class Regression:
     """The straight line of E[nL_n] against 1/β.
 
     Attributes:
-        llc: its slope, which estimates λ and needs no baseline; None where no line fits. se: its standard error.
+        llc: its slope, a mean of Var[tK] over these temperatures, which needs no baseline: λ where λ̂ does not depend on
+            t. None where it is seen to. se: its standard error.
         low, high: llc ∓ (2.1·se + what the runs' biases can move it by).
-        misfit_p: how often noise alone would leave such residuals; None with two runs. Below 1e-3 λ̂ depends on t, no
-            line fits, and llc, se, low and high are None.
+        misfit_p: how often noise alone would leave such residuals; None with two runs. Below 1e-3 no line fits, and
+            llc, se, low and high are None.
+        trend, trend_se: dλ̂/d log t with its standard error, over and within the runs.
+        trend_p: how often noise alone would give such a trend or a higher one. Below 1e-3 λ̂ rises, the slope lies below
+            it, and llc, se, low and high are None. A w* above a minimum only makes λ̂ fall with t.
     """
 
     llc: float | None
@@ -63,6 +67,9 @@ class Regression:
     low: float | None
     high: float | None
     misfit_p: float | None
+    trend: float
+    trend_se: float
+    trend_p: float
 
 
 @dataclass(frozen=True)
@@ -83,7 +90,7 @@ class Multiplicity:
 
 
 def regression(runs: Sequence[Temperature]) -> Regression | None:
-    """λ as the weighted slope of E[nL_n] against 1/β; None with fewer than two temperatures.
+    """The weighted slope of E[nL_n] against 1/β; None with fewer than two temperatures.
 
     E[nL_n(w)] = nL_n(w*) + λ̂(β)/β, whose first term is the unknown intercept (Watanabe 2013, "A widely applicable
     Bayesian information criterion", corollary 3, for two temperatures).
@@ -92,17 +99,41 @@ def regression(runs: Sequence[Temperature]) -> Regression | None:
         return None
     x = np.array([1.0 / run.beta for run in runs])
     y, se, bias = (np.array([getattr(run, name) for run in runs]) * x for name in ("llc", "se", "bias"))
+    share = _slope_shares(x, se)
+    slope, error = float(share @ y), float(np.linalg.norm(share * se))
+    half_width = WIDTH * error + float(np.abs(share) @ bias)
+    residual = (y - slope * x) / se
+    residual -= np.sum(residual / se) / np.sum(1.0 / se**2) / se
+    misfit = float(chdtrc(len(runs) - 2, np.sum(residual**2))) if len(runs) > 2 else None
+    trend, trend_se = _trend(runs)
+    trend_p = float(ndtr(-trend / trend_se))
+    if trend_p < MISFIT_P or (misfit is not None and misfit < MISFIT_P):
+        return Regression(None, None, None, None, misfit, trend, trend_se, trend_p)
+    return Regression(slope, error, slope - half_width, slope + half_width, misfit, trend, trend_se, trend_p)
+
+
+def _slope_shares(x: Points, se: Points) -> Points:
+    """What each value with the standard error `se` adds to the weighted slope over x."""
     weight = 1.0 / se**2
     centred = x - np.sum(weight * x) / np.sum(weight)
-    share = weight * centred / np.sum(weight * centred**2)
-    slope = float(share @ y)
-    error = float(np.sqrt(np.sum((share * se) ** 2)))
-    half_width = WIDTH * error + float(np.abs(share) @ bias)
-    residual = y - np.sum(weight * y) / np.sum(weight) - slope * centred
-    misfit = float(chdtrc(len(runs) - 2, np.sum(weight * residual**2))) if len(runs) > 2 else None
-    if misfit is not None and misfit < MISFIT_P:
-        return Regression(None, None, None, None, misfit)
-    return Regression(slope, error, slope - half_width, slope + half_width, misfit)
+    return weight * centred / np.sum(weight * centred**2)
+
+
+def _trend(runs: Sequence[Temperature]) -> tuple[float, float]:
+    """dλ̂/d log t and its standard error: of λ̂ over the runs, and within each as λ̂ − Var[tK], by their errors.
+
+    Biases count as standard errors.
+    """
+    llc, se, bias = (np.array([getattr(run, name) for run in runs]) for name in ("llc", "se", "bias"))
+    errors = np.hypot(se, bias)
+    share = _slope_shares(np.log([run.nbeta for run in runs]), errors)
+    found = [(float(share @ llc), float(np.linalg.norm(share * errors)))]
+    for run in runs:
+        if run.variance is not None and run.slope_se is not None:
+            found.append((run.llc - run.variance, float(np.hypot(run.slope_se, run.bias))))
+    values, spread = np.array(found).T
+    weight = 1.0 / spread**2
+    return float(np.sum(weight * values) / np.sum(weight)), float(np.sum(weight) ** -0.5)
 
 
 def mean_error(errors: Sequence[float]) -> float:

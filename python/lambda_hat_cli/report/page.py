@@ -33,6 +33,7 @@ from lambda_hat_cli.report.temperatures import (
     free_energy_words,
     multiplicity_words,
     regression_words,
+    trend_words,
 )
 
 EMBED_UP_TO_RUNS = 60
@@ -170,6 +171,7 @@ def page(collection: Collection, sweeps: Sweeps, folder: Path) -> str:
         "with_width": numbers.with_width,
         "multiplicity": multiplicity_words,
         "regression": regression_words,
+        "trend": trend_words,
         "free_energy": free_energy_words,
     }
     return environment.get_template("report.html.j2").render(

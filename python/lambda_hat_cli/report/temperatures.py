@@ -10,14 +10,22 @@ from lambda_hat_cli.artifacts.store import write_text
 from lambda_hat_cli.estimate.analysis import limit_of
 from lambda_hat_cli.estimate.free_energy import FreeEnergy, free_energy
 from lambda_hat_cli.estimate.interval import WIDTH
-from lambda_hat_cli.estimate.temperatures import Multiplicity, Regression, Temperature, multiplicity, regression
+from lambda_hat_cli.estimate.temperatures import (
+    MISFIT_P,
+    Multiplicity,
+    Regression,
+    Temperature,
+    multiplicity,
+    regression,
+)
 from lambda_hat_cli.figures.temperatures import Series, TemperaturePanel
 from lambda_hat_cli.report import numbers
 from lambda_hat_cli.report.collect import Collection, PlannedRun, PlannedTarget
 
 COLUMNS = (
     "target", "target_id", "gamma", "sampler", "runs", "temperatures", "llc_regression", "llc_regression_se",
-    "llc_regression_low", "llc_regression_high", "llc_regression_misfit_p", "multiplicity_best", "multiplicity_low",
+    "llc_regression_low", "llc_regression_high", "llc_regression_misfit_p", "llc_trend", "llc_trend_se", "llc_trend_p",
+    "multiplicity_best", "multiplicity_low",
     "multiplicity_high", "multiplicity_misfit_p", "free_energy", "free_energy_se", "free_energy_quadrature",
     "free_energy_low", "free_energy_high", "free_energy_low_nbeta", "free_energy_high_nbeta",
 )  # fmt: skip
@@ -104,6 +112,7 @@ def write_temperatures(path: Path, groups: tuple[TemperatureGroup, ...]) -> None
                     *(group.target.row.name, group.target.row.id, group.gamma, series.sampler),
                     *(len(series.records), temperatures),
                     *((line.llc, line.se, line.low, line.high, line.misfit_p) if line else 5 * [None]),
+                    *((line.trend, line.trend_se, line.trend_p) if line else 3 * [None]),
                     *((found.best, found.low, found.high, found.misfit_p) if found else 4 * [None]),
                     *((energy.difference, energy.se, energy.quadrature) if energy else 3 * [None]),
                     *((energy.low, energy.high, energy.low_nbeta, energy.high_nbeta) if energy else 4 * [None]),
@@ -113,12 +122,20 @@ def write_temperatures(path: Path, groups: tuple[TemperatureGroup, ...]) -> None
 
 
 def regression_words(found: Regression | None) -> str:
-    """λ from the line, or why there is none."""
+    """The slope of the line, or why it is withheld."""
     if found is None:
         return "needs two temperatures"
     if found.llc is None:
-        return "no line fits: λ̂ depends on t"
+        return "none: λ̂ rises with t" if found.trend_p < MISFIT_P else "none: no line fits, λ̂ depends on t"
     return numbers.estimate(found.llc, found.low, found.high)
+
+
+def trend_words(found: Regression | None) -> str:
+    """dλ̂/d log t with 2.1 standard errors."""
+    if found is None:
+        return "–"
+    half_width = WIDTH * found.trend_se
+    return numbers.estimate(found.trend, found.trend - half_width, found.trend + half_width)
 
 
 def multiplicity_words(found: Multiplicity | None) -> str:
