@@ -475,7 +475,6 @@ def test_a_combination_is_the_target_that_is_written_out(tmp_path: Path) -> None
         ("[1]", 'targets[0] "net": grid: give a section of lists'),
         ("{data.n: 5}", 'targets[0] "net": grid.data.n: give a list of at least one value'),
         ("{name: [a]}", 'grid: "name" cannot be varied'),
-        ("{posterior.localization: [1, 2]}", 'grid: "posterior.localization" is no key of a target; give the list in'),
         ("{data.m: [5, 6]}", 'targets[0] "net" data: unknown key "m"'),
         ("{data.n: [50, 1]}", 'targets[0] "net" data.n: 1'),
         ("{data.n: [50, 50]}", 'the name "net-n-50" is that of'),
@@ -486,6 +485,29 @@ def test_grids_that_make_no_sense(tmp_path: Path, grid: str, message: str) -> No
         rows(tmp_path, GRID % grid)
     assert message in str(told.value)
     assert str(told.value).count("\n") <= 1
+
+
+@pytest.mark.parametrize(
+    ("grid", "posteriors"),
+    [
+        ("{posterior.localization: [1, 20]}", {("auto", 1), ("auto", 20)}),
+        ("{posterior: [{inverse_temperature: auto}, {inverse_temperature: 0.5}]}", {("auto", 1), (0.5, 1)}),
+        ("{posterior: [{localization: 1}, {localization: 2, inverse_temperature: 0.5}]}", {(0.5, 1), (0.5, 2)}),
+        ("{posterior: [3]}", {("auto", 1), ("auto", 10), ("auto", 100)}),
+    ],
+)
+def test_what_is_said_of_a_posterior_in_a_grid_can_be_written_in_its_place(
+    tmp_path: Path, grid: str, posteriors: set[tuple[Any, float]]
+) -> None:
+    with pytest.raises(UserError) as told:
+        rows(tmp_path, GRID % grid)
+    advice = re.search(r"is no key of a target; .* (overrides: \[.*\])$", str(told.value))
+    assert advice
+    text = (GRID % "{seed: [0]}").split("overrides")[0] + advice[1]
+    found = [(run.target, run.posterior) for run in rows(tmp_path, text).runs]
+    of_net = {(each.inverse_temperature, each.localization) for name, each in found if name != "other"}
+    assert of_net == posteriors
+    assert len(found) == len(posteriors) + 1
 
 
 WEIGHTS = """

@@ -12,6 +12,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from lambda_hat_cli.errors import UserError
+from lambda_hat_cli.experiment.problems import show
 
 MOST = 10_000
 
@@ -111,10 +112,19 @@ def _combinations(entry: dict[str, Any]) -> list[dict[str, Any]]:
         UserError: when the grid is none.
     """
     base = {key: value for key, value in entry.items() if key != "grid"}
-    return [base] if entry.get("grid") is None else list(_written_out(base, _checked(entry["grid"])))
+    return (
+        [base]
+        if entry.get("grid") is None
+        else list(_written_out(base, _checked(entry["grid"], str(base.get("name", "…")))))
+    )
 
 
-def _checked(grid: Any) -> dict[str, list[Any]]:
+def _checked(grid: Any, name: str) -> dict[str, list[Any]]:
+    """The grid of the target called `name`.
+
+    Raises:
+        UserError: when it is none.
+    """
     if not isinstance(grid, dict) or not grid:
         raise UserError("grid: give a section of lists, such as {data.n: [100, 1000]}")
     total = 1
@@ -124,14 +134,25 @@ def _checked(grid: Any) -> dict[str, list[Any]]:
         if not isinstance(key, str) or key.split(".")[0] in ("name", "grid"):
             raise UserError(f'grid: "{key}" cannot be varied; give paths in the target such as data.n, or seed')
         if key.split(".")[0] == "posterior":
+            lists = ", ".join(f"{path}: {show(items)}" for path, items in _posterior_lists(key, values).items())
             raise UserError(
-                f'grid: "{key}" is no key of a target; give the list in `posterior`, or for one target in an override: '
-                f"{{match: {{target: …}}, set: {{{key}: {values}}}}}"
+                f'grid: "{key}" is no key of a target; give lists in the section `posterior` of the file, or for this '
+                f"target alone overrides: [{{match: {{target: {name}}}, set: {{{lists}}}}}]"
             )
         total *= len(values)
     if total > MOST:
         raise UserError(f"grid: it has {total:,} combinations, at most {MOST:,} are allowed")
     return grid
+
+
+def _posterior_lists(key: str, values: list[Any]) -> dict[str, list[Any]]:
+    """What an override sets in place of `key: values` in a grid; sections become a list for each of their keys."""
+    if "." in key:
+        return {key: values}
+    sections = [value for value in values if isinstance(value, dict)]
+    inner = dict.fromkeys(name for section in sections for name in section)
+    lists = {f"posterior.{name}": [section[name] for section in sections if name in section] for name in inner}
+    return lists or {"posterior.localization": [1, 10, 100]}
 
 
 def _written_out(base: dict[str, Any], grid: dict[str, list[Any]]) -> Iterator[dict[str, Any]]:
