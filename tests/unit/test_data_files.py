@@ -10,8 +10,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from lambda_hat_cli.experiment.data_files import file_data
 from lambda_hat_cli.experiment.schema import FileData
-from lambda_hat_cli.targets.data_files import file_data
 from planned_targets import built, planned, refusals
 
 ROWS = 30
@@ -117,8 +117,8 @@ def target(data: dict[str, Any]) -> dict[str, Any]:
 
 
 @pytest.fixture(scope="module")
-def told(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
-    """What one process says about each file that cannot be used."""
+def told(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    """What the plan says about each file that cannot be used."""
     folder = tmp_path_factory.mktemp("bad")
     targets = {}
     for number, (name, (text, data, _)) in enumerate(BAD_CSV.items()):
@@ -135,7 +135,11 @@ def told(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     (folder / "no.npz").write_bytes(b"\x80\x04N.")
     for name, change in OTHERS.items():
         targets[name] = target({**REGRESSION, **change[0]})
-    return built(folder, targets)
+    # One message names 20 problems.
+    names = list(targets)
+    said = [refusals(folder, {name: targets[name] for name in part}) for part in (names[:20], names[20:])]
+    lines = [line for message in said for line in message.splitlines()[1:]]
+    return {name: line for name, line in zip(names, lines, strict=True) if f'"{name}" data.path ' in line}
 
 
 OTHERS: dict[str, tuple[dict[str, Any], str]] = {
@@ -159,11 +163,27 @@ OTHERS: dict[str, tuple[dict[str, Any], str]] = {
 
 
 @pytest.mark.parametrize("name", [*BAD_CSV, *OTHERS])
-def test_what_a_file_has_that_cannot_be_used_is_told_with_its_place(told: dict[str, Any], name: str) -> None:
-    message = told[name.replace(" ", "-")]
-    assert isinstance(message, str), "it was built"
-    assert (BAD_CSV[name][2] if name in BAD_CSV else OTHERS[name][1]) in message
-    assert "\n" not in message
+def test_what_a_file_has_that_cannot_be_used_is_told_with_its_place(told: dict[str, str], name: str) -> None:
+    assert (BAD_CSV[name][2] if name in BAD_CSV else OTHERS[name][1]) in told[name.replace(" ", "-")]
+
+
+def test_the_plan_counts_the_rows_and_tells_an_entry_once(tmp_path: Path) -> None:
+    """Also where it stands for several targets; `rows` are those of what is taken of the file."""
+    (tmp_path / "t.csv").write_text(GOOD_CSV)
+    net = {**target(REGRESSION), "train": {"steps": 0}}
+    targets = {
+        "all": {**net, "grid": {"seed": [0, 1]}},
+        "first": {**net, "data": {**REGRESSION, "n": 2}},
+        "some": {**net, "rows": [1, 3]},
+    }
+    assert planned(tmp_path, targets).returncode == 0
+    lines = (tmp_path / "plan/targets.jsonl").read_text().splitlines()
+    assert [json.loads(line)["n"] for line in lines] == [3, 3, 2, 2]
+    beyond = {"all": targets["all"], "beyond": {**net, "rows": [1, 4], "grid": {"seed": [0, 1]}}}
+    assert refusals(tmp_path, beyond).strip() == (
+        'plan: experiment.yml: targets[1] "beyond" rows: [1, 4] go beyond the 3 rows of the data; '
+        "give [start, stop] within them"
+    )
 
 
 def test_the_plan_refuses_what_it_can_see(tmp_path: Path) -> None:

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from lambda_hat_cli.experiment.expand import Rows, expand
 from lambda_hat_cli.experiment.identity import canonical_json, derive_seed, digest
 from lambda_hat_cli.experiment.load import load_experiment
+from lambda_hat_cli.experiment.user_files import OwnFiles
 
 TERSE = """
 name: x
@@ -57,7 +58,8 @@ def rows(folder: Path, text: str, assignments: str = "", files: dict[str, dict[s
     file = folder / "x.yml"
     file.write_text(text)
     experiment = load_experiment(file, assignments)
-    return expand(experiment, where="x", files=files or {}, build_code={"a": "1"}, sample_code={"b": "2"})
+    own = {name: OwnFiles(paths={}, digests=digests, n=None) for name, digests in (files or {}).items()}
+    return expand(experiment, where="x", files=own, build_code={"a": "1"}, sample_code={"b": "2"})
 
 
 def ids(plan: Rows) -> tuple[list[tuple[str, int]], list[tuple[str, int]]]:

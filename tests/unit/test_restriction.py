@@ -14,7 +14,7 @@ from lambda_hat_cli.errors import UserError
 from lambda_hat_cli.experiment.restriction import free_parts
 from lambda_hat_cli.experiment.rows import TargetRow
 from lambda_hat_cli.experiment.schema import TargetSpec
-from lambda_hat_cli.targets.build import build_target, build_targets
+from lambda_hat_cli.targets.build import build_target, build_targets, chosen_rows
 from lambda_hat_cli.targets.load import LoadedTarget, load_target
 from lambda_hat_cli.truth.finite_t import finite_t_for
 
@@ -127,6 +127,7 @@ def test_patterns_that_do_not_fit(patterns: list[str], message: str) -> None:
         ({"restrict": ["w[1,2]"]}, '"w[1,2]" is no pattern of parameters'),
         ({"restrict": []}, "restrict"),
         ({"rows": [5, 5]}, "rows: [5, 5] hold no row"),
+        ({"rows": [50, 61]}, "rows: [50, 61] go beyond the 60 rows of the data; give [start, stop] within them"),
     ],
 )
 def test_sections_that_make_no_sense(change: dict[str, Any], message: str) -> None:
@@ -135,6 +136,6 @@ def test_sections_that_make_no_sense(change: dict[str, Any], message: str) -> No
     assert message in str(told.value)
 
 
-def test_rows_beyond_the_data(build: Build) -> None:
+def test_rows_beyond_data_that_only_the_build_knows() -> None:
     with pytest.raises(UserError, match=r"rows: \[50, 70\] go beyond the 60 rows of the data"):
-        build({**NET, "rows": [50, 70]})
+        chosen_rows({"x": np.ones((60, 3))}, (50, 70))

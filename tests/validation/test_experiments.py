@@ -10,7 +10,7 @@ from page import ORDER
 
 from lambda_hat_cli.experiment.expand import Rows, expand
 from lambda_hat_cli.experiment.load import load_experiment
-from lambda_hat_cli.experiment.user_files import experiment_files, hash_files
+from lambda_hat_cli.experiment.user_files import experiment_files
 
 EXPERIMENTS = Path(__file__).resolve().parents[2] / "validation" / "experiments"
 
@@ -18,9 +18,7 @@ EXPERIMENTS = Path(__file__).resolve().parents[2] / "validation" / "experiments"
 def planned(name: str) -> Rows:
     file = EXPERIMENTS / f"{name}.yml"
     experiment = load_experiment(file)
-    own_files = experiment_files(file, experiment)
-    hashes = {target: hash_files(files) for target, files in own_files.items()}
-    return expand(experiment, where=name, files=hashes, build_code={}, sample_code={})
+    return expand(experiment, where=name, files=experiment_files(file, experiment), build_code={}, sample_code={})
 
 
 @pytest.mark.parametrize("name", [name for name in ORDER if name != "faults"])

@@ -10,6 +10,7 @@ from pydantic import BaseModel
 from lambda_hat_cli.artifacts.store import new_folder, write_record, write_text
 from lambda_hat_cli.experiment.expand import Rows
 from lambda_hat_cli.experiment.rows import PlanRecord
+from lambda_hat_cli.experiment.user_files import OwnFiles
 
 
 def write_plan(
@@ -17,7 +18,7 @@ def write_plan(
     record: PlanRecord,
     rows: Rows,
     stages: Mapping[str, Mapping[str, str]],
-    files: Mapping[str, Mapping[str, Path]],
+    files: Mapping[str, OwnFiles],
 ) -> None:
     """Write a new plan folder, whole or not at all.
 
@@ -26,8 +27,7 @@ def write_plan(
         record: what was asked for.
         rows: one row for every target and run.
         stages: sha256 by module, by stage, of the stages that have no rows.
-        files: the files that targets are made of, by path relative to the experiment file, by entry. Each is
-            copied once, as `files/<sha256>`.
+        files: the user's files that targets are made of, by target name. Each is copied once, as `files/<sha256>`.
 
     Raises:
         UserError: when `path` exists or cannot be written.
@@ -37,13 +37,12 @@ def write_plan(
         write_text(draft / "runs.jsonl", _lines(rows.runs))
         write_text(draft / "stages.json", json.dumps(stages, indent=2, sort_keys=True) + "\n")
         write_record(draft / "experiment.json", record)
-        sources = {name: source for found in files.values() for name, source in found.items()}
-        for target in rows.targets:
-            for name, digest in target.files.items():
-                copy = draft / "files" / digest
+        for own in files.values():
+            for name, source in own.paths.items():
+                copy = draft / "files" / own.digests[name]
                 copy.parent.mkdir(exist_ok=True)
                 if not copy.exists():
-                    shutil.copyfile(sources[name], copy)
+                    shutil.copyfile(source, copy)
 
 
 def _lines(rows: Sequence[BaseModel]) -> str:

@@ -9,7 +9,7 @@ from lambda_hat_cli.commands.cli import PathArgument, stage_command
 from lambda_hat_cli.experiment.expand import expand
 from lambda_hat_cli.experiment.load import load_experiment
 from lambda_hat_cli.experiment.rows import PlanRecord
-from lambda_hat_cli.experiment.user_files import experiment_files, hash_files
+from lambda_hat_cli.experiment.user_files import experiment_files
 from lambda_hat_cli.provenance import stage_code
 
 
@@ -25,7 +25,7 @@ def main(experiment_file: Path, out: Path, assignments: str) -> None:
     rows = expand(
         experiment,
         where=str(experiment_file),
-        files={name: hash_files(paths) for name, paths in files.items()},
+        files=files,
         build_code=stage_code("build_target"),
         sample_code=stage_code("sample"),
     )

@@ -14,6 +14,7 @@ from lambda_hat_cli.experiment.rows import RunRow, TargetRow
 from lambda_hat_cli.experiment.schema import (
     DeepLinearModel,
     Experiment,
+    FileData,
     MlpModel,
     Model,
     Override,
@@ -29,6 +30,9 @@ from lambda_hat_cli.experiment.schema import (
     TargetEntry,
     TargetSpec,
 )
+from lambda_hat_cli.experiment.user_files import OwnFiles
+
+_NO_FILES = OwnFiles(paths={}, digests={}, n=None)
 
 
 class RunPlan(Strict):
@@ -51,7 +55,7 @@ def expand(
     experiment: Experiment,
     *,
     where: str,
-    files: Mapping[str, Mapping[str, str]],
+    files: Mapping[str, OwnFiles],
     build_code: Mapping[str, str],
     sample_code: Mapping[str, str],
 ) -> Rows:
@@ -60,7 +64,7 @@ def expand(
     Args:
         experiment: the validated file.
         where: the file's name, for messages.
-        files: sha256 by relative path of the user's files that each target is made of, by target name.
+        files: the user's files that each target is made of, by target name; those without have no item.
         build_code: the sources of the building stage, sha256 by module.
         sample_code: the sources of the sampling stage, sha256 by module.
 
@@ -71,7 +75,7 @@ def expand(
         [
             row
             for entry in experiment.targets
-            for row in _target_rows(entry, experiment.seed, files.get(entry.name, {}), build_code)
+            for row in _target_rows(entry, experiment.seed, files.get(entry.name, _NO_FILES), build_code)
         ]
     )
     lines = _same_content([(row.id, f'targets "{row.name}"') for row in targets]) + _same_names(targets)
@@ -159,19 +163,17 @@ def parameter_count(model: Model) -> int | None:
     return len(model.curvatures if model.kind == "quadratic" else model.exponents)
 
 
-def _data_points(spec: TargetSpec) -> int | None:
+def _data_points(spec: TargetSpec, own: OwnFiles) -> int | None:
     """The number of data points, or None where only the built target knows it."""
     if spec.rows is not None:
         return spec.rows[1] - spec.rows[0]
-    return spec.data.n if spec.data is not None else None
+    return own.n if spec.data is None or isinstance(spec.data, FileData) else spec.data.n
 
 
-def _target_rows(
-    entry: TargetEntry, seed: int, files: Mapping[str, str], code: Mapping[str, str]
-) -> Iterable[TargetRow]:
+def _target_rows(entry: TargetEntry, seed: int, own: OwnFiles, code: Mapping[str, str]) -> Iterable[TargetRow]:
     row_seed = derive_seed(seed if entry.seed is None else entry.seed, "targets")
     for spec in entry.spec.each():
-        identity = target_id(spec, row_seed, files)
+        identity = target_id(spec, row_seed, own.digests)
         name, step = entry.name, entry.step
         if entry.spec.train is not None and entry.spec.train.checkpoints is not None and spec.train is not None:
             name, step = f"{entry.name}-step-{spec.train.steps}", spec.train.steps
@@ -184,9 +186,9 @@ def _target_rows(
             folder=f"{name}-{identity[:8]}",
             spec=spec,
             seed=row_seed,
-            files=dict(files),
+            files=own.digests,
             d=parameter_count(spec.model) if spec.restrict is None else None,
-            n=_data_points(spec),
+            n=_data_points(spec, own),
             code=dict(code),
             pack=pack_id([identity]),
         )

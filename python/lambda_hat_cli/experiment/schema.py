@@ -501,6 +501,8 @@ def check_target(spec: TargetSpec) -> None:
             raise ValueError(f"rows: {list(spec.rows)} hold no row: give [start, stop] with start < stop")
         if isinstance(data, NoData):
             raise ValueError(f"a {model.kind} model has no rows: leave out `rows`")
+        if data is not None and data.n is not None and (trouble := missing_rows(spec.rows, data.n)):
+            raise ValueError(trouble)
     if spec.weights is not None:
         if isinstance(model, QuadraticModel | NormalCrossingModel | SuperpositionModel):
             raise ValueError(f"a {model.kind} model is studied at its known minimum: leave out `weights`")
@@ -562,6 +564,13 @@ def check_target(spec: TargetSpec) -> None:
         raise ValueError(f"data.rank is {data.rank}, but the smallest width is {least}: give a rank from 0 to {least}")
     if isinstance(spec.at, Stratum):
         check_stratum(widths, data.rank, spec.at.ranks)
+
+
+def missing_rows(rows: tuple[int, int], there: int) -> str | None:
+    """Why `rows` are not all among the `there` rows of the data, or None."""
+    if rows[1] <= there:
+        return None
+    return f"rows: {list(rows)} go beyond the {there} rows of the data; give [start, stop] within them"
 
 
 def check_file_data(at: str | Stratum | None, model: MlpModel | DeepLinearModel, data: FileData) -> None:

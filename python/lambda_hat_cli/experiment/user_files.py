@@ -1,13 +1,23 @@
-"""The user's own files that targets are made of, as they are hashed and copied: code, data, weights."""
+"""The user's own files that targets are made of, as they are checked, hashed and copied: code, data, weights."""
 
 import functools
 import hashlib
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 from lambda_hat_cli.errors import UserError
+from lambda_hat_cli.experiment.data_files import file_data
 from lambda_hat_cli.experiment.problems import refuse
-from lambda_hat_cli.experiment.schema import Experiment, FileData, PythonModel, TargetSpec
+from lambda_hat_cli.experiment.schema import (
+    DeepLinearModel,
+    Experiment,
+    FileData,
+    MlpModel,
+    PythonModel,
+    TargetSpec,
+    missing_rows,
+)
 
 MAX_CODE_FILES = 200
 MAX_CODE_BYTES = 5_000_000
@@ -15,23 +25,40 @@ MAX_BYTES = 4_000_000_000
 """The most that one file of data or weights may have: it is copied into the plan and read into memory."""
 
 
-def experiment_files(experiment_file: Path, experiment: Experiment) -> dict[str, dict[str, Path]]:
-    """Each target's own files by path relative to the experiment file's real folder, by target name.
+@dataclass(frozen=True)
+class OwnFiles:
+    """The user's files that one target is made of.
+
+    Attributes:
+        paths: by path relative to the experiment file's real folder.
+        digests: the sha256 of each file's bytes, in hexadecimal, by the same paths.
+        n: rows of the data that are taken of them; None where they hold no data that the plan reads.
+    """
+
+    paths: dict[str, Path]
+    digests: dict[str, str]
+    n: int | None
+
+
+def experiment_files(experiment_file: Path, experiment: Experiment) -> dict[str, OwnFiles]:
+    """Each target's own files, by target name; data are read as when the target is built.
 
     Raises:
         UserError: listing every file that cannot be used.
     """
     folder = experiment_file.resolve().parent
-    found: dict[str, dict[str, Path]] = {}
+    entries = list(dict.fromkeys(target.group or target.name for target in experiment.targets))
+    found: dict[str, OwnFiles] = {}
     lines = []
-    for position, target in enumerate(experiment.targets):
+    for target in experiment.targets:
         try:
-            files = target_files(folder, target.spec)
+            paths = target_files(folder, target.spec)
+            if paths:
+                digests = {name: _digest(path) for name, path in paths.items()}
+                found[target.name] = OwnFiles(paths, digests, _data_points(folder, target.spec))
         except UserError as error:
-            lines.append(f'targets[{position}] "{target.name}" {error}')
-        else:
-            if files:
-                found[target.name] = files
+            entry = target.group or target.name
+            lines.append(f'targets[{entries.index(entry)}] "{entry}" {error}')
     if lines:
         raise refuse(str(experiment_file), lines)
     return found
@@ -87,13 +114,31 @@ def code_files(folder: Path, file: str) -> dict[str, Path]:
     return found
 
 
-def hash_files(files: dict[str, Path]) -> dict[str, str]:
-    """The sha256 of each file's bytes, in hexadecimal.
+def _data_points(folder: Path, spec: TargetSpec) -> int | None:
+    """How many rows a target takes of its file of data; None where it has none.
 
     Raises:
-        UserError: when a file cannot be read.
+        UserError: when they are not as they must be.
     """
-    return {name: _digest(path) for name, path in files.items()}
+    if not isinstance(spec.data, FileData) or not isinstance(spec.model, MlpModel | DeepLinearModel):
+        return None
+    there = _rows_of(folder / spec.data.path, spec.data, spec.model.widths[0], spec.model.widths[-1])
+    if isinstance(there, UserError):
+        raise UserError(f"data.path {there}")
+    if spec.rows is None:
+        return there
+    if trouble := missing_rows(spec.rows, there):
+        raise UserError(trouble)
+    return spec.rows[1] - spec.rows[0]
+
+
+@functools.cache
+def _rows_of(file: Path, data: FileData, inputs: int, outputs: int) -> int | UserError:
+    """The number of rows, or why they cannot be used; once for all targets of a plan that take the same of a file."""
+    try:
+        return len(file_data(file, data, inputs, outputs)["x"])
+    except UserError as error:
+        return error
 
 
 @functools.cache

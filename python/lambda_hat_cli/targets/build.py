@@ -20,6 +20,7 @@ from jaxtyping import PyTree
 from lambda_hat_cli.artifacts.store import file_digest, new_folder, write_record
 from lambda_hat_cli.artifacts.target import TargetRecord, TrainingRecord
 from lambda_hat_cli.errors import UserError
+from lambda_hat_cli.experiment.data_files import file_data
 from lambda_hat_cli.experiment.packs import steps_of, training_passes
 from lambda_hat_cli.experiment.rows import TargetRow
 from lambda_hat_cli.experiment.schema import (
@@ -34,9 +35,9 @@ from lambda_hat_cli.experiment.schema import (
     TargetSpec,
     TeacherData,
     Weights,
+    missing_rows,
 )
 from lambda_hat_cli.targets.data import data_keys, make_data, teacher
-from lambda_hat_cli.targets.data_files import file_data
 from lambda_hat_cli.targets.load import CODE, LoadedTarget, cast, load_artifacts
 from lambda_hat_cli.targets.losses import Loss, built_in_loss, finite_or_none, likelihood_of
 from lambda_hat_cli.targets.models import BuiltIn, blank, deep_linear, mlp, quadratic
@@ -302,9 +303,8 @@ def chosen_rows(data: dict[str, np.ndarray], rows: tuple[int, int] | None) -> di
     """
     if rows is None:
         return data
-    there = len(next(iter(data.values())))
-    if rows[1] > there:
-        raise UserError(f"rows: {list(rows)} go beyond the {there} rows of the data; give [start, stop] within them")
+    if trouble := missing_rows(rows, len(next(iter(data.values())))):
+        raise UserError(trouble)
     return {name: array[rows[0] : rows[1]] for name, array in data.items()}
 
 
