@@ -11,6 +11,12 @@ class Resources {
 
     private static final long GIGABYTE = 1L << 30
 
+    /** What the user's own model is taken to have before it is built: too many rather than a training that is killed. */
+    private static final double OWN_PARAMETERS = 1e5d
+
+    /** What the user's own function may take, for its data or a training of its own. */
+    private static final double OWN_SECONDS = 3600d
+
     /** A second CPU pays when one gradient of all chains takes long against starting XLA's threads. */
     static int cpus(Row row) {
         final work = chains(row) * size(row, 'd') * size(row, 'n')
@@ -32,7 +38,8 @@ class Resources {
 
     /** The targets of a pack come from one training, which ends when the steps of the longest are taken. */
     static Duration buildTime(Pack pack, int attempt) {
-        duration((pack.rows.collect { Row row -> training(row) }.max() as double) + 10d * (pack.rows.size() - 1), attempt)
+        final longest = pack.rows.collect { Row row -> training(row) + (isOwn(row) ? OWN_SECONDS : 0d) }.max() as double
+        duration(longest + 10d * (pack.rows.size() - 1), attempt)
     }
 
     /** A run ends by itself when its seconds are used up, but for warm-up's last block and writing. */
@@ -61,12 +68,17 @@ class Resources {
             return 0d
         }
         final rows = train.batch_size == 'full' ? size(row, 'n') : (train.batch_size as Number).doubleValue()
-        (train.steps as Number).doubleValue() * (1e-3d + rows * size(row, 'd') / 2e8d)
+        final parameters = isOwn(row) ? OWN_PARAMETERS : size(row, 'd')
+        (train.steps as Number).doubleValue() * (1e-3d + rows * parameters / 2e8d)
     }
+
+    /** Whether a target's model is the user's file. */
+    private static boolean isOwn(Row row) { ((row.fields.spec as Map)?.model as Map)?.kind == 'python' }
 
     private static Map settings(Row row) { (row.fields.runs ?: [:]) as Map }
 
     private static double chains(Row row) { ((settings(row).chains ?: 1) as Number).doubleValue() }
 
+    /** A thousand where the plan cannot know it and the target is not built yet. */
     private static double size(Row row, String key) { ((row.fields[key] ?: 1000) as Number).doubleValue() }
 }

@@ -41,8 +41,14 @@ def test_data_and_weights_are_built_and_resumed(tmp_path: Path) -> None:
     (record,) = first.records("targets/*/target.json")
     assert record["loss_at_w_star"] < 1e-10
 
-    table.write_text(table.read_text().replace("a,b,y", "a,b,z"))
+    text = table.read_text()
+    table.write_text(text.replace("a,b,y", "a,b,z"))
     renamed = run_pipeline(folder, "--experiment", "experiment.yml", "-resume")
     assert renamed.status != 0
-    assert renamed.tasks("Submitted") == ["BUILD_TARGET", "PLAN", "REPORT"], renamed.output
-    assert 'it\'s.csv: has no column "y" (columns: a, b, z)' in (renamed.outdir / "summary/results.txt").read_text()
+    assert renamed.tasks("Submitted") == ["PLAN"], renamed.output
+    assert 'it\'s.csv: has no column "y" (columns: a, b, z)' in renamed.output
+
+    table.write_text(text + "0.5,0.5,0.5\n")
+    longer = run_pipeline(folder, "--experiment", "experiment.yml", "-resume")
+    assert longer.status == 0, longer.output
+    assert longer.tasks("Submitted") == ["ANALYZE", "BUILD_TARGET", "PLAN", "REPORT", "SAMPLE_FLOAT64"]

@@ -31,7 +31,7 @@ process BUILD_TARGET {
     """
     for target in ${pack.rows*.id.join(' ')}; do
         mkdir -p targets/\$target
-        echo '{"id": "'\$target'", "n": 100, "d": 2}' > targets/\$target/target.json
+        echo '{"id": "'\$target'", "n": 100000, "d": 10000}' > targets/\$target/target.json
         touch targets/\$target/data.npz targets/\$target/params.eqx targets/\$target/static.eqx
     done
     """
