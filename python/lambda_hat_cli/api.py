@@ -3,6 +3,7 @@
 import base64
 import hashlib
 import html
+import inspect
 import sys
 import tempfile
 import time
@@ -10,7 +11,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args
 
 import numpy as np
 from jaxtyping import PyTree
@@ -20,7 +21,7 @@ from lambda_hat_cli.artifacts.analysis import AnalysisRecord, Check, FiniteT, Ve
 from lambda_hat_cli.artifacts.progress import RunningEstimate
 from lambda_hat_cli.artifacts.run import Trace
 from lambda_hat_cli.artifacts.target import Truth
-from lambda_hat_cli.errors import UserError
+from lambda_hat_cli.errors import UserError, nearest
 from lambda_hat_cli.estimate.analysis import conclude
 from lambda_hat_cli.estimate.convergence import convergence
 from lambda_hat_cli.experiment.identity import digest, pack_id, run_id
@@ -163,6 +164,7 @@ def estimate_llc(
         UserError: for every mistake in what is given, in one message.
     """
     began = time.monotonic()
+    _check_arguments(settings)
     request = _request(
         sampler=_sampler_section(sampler, settings),
         inverse_temperature=inverse_temperature,
@@ -186,6 +188,20 @@ class _Request(PosteriorSettings, RunSettings):
 
     sampler: SamplerSettings
     seed: Annotated[int, Field(ge=0, lt=2**63)]
+
+
+def _check_arguments(settings: Mapping[str, Any]) -> None:
+    """Refuse a misspelt argument of the call's own, which otherwise reads as a setting of the sampler."""
+    union, _ = get_args(SamplerSettings)
+    known = {name for sampler in get_args(union) for name in sampler.model_fields}
+    own = [name for name, it in inspect.signature(estimate_llc).parameters.items() if it.kind is not it.VAR_KEYWORD]
+    lines = [
+        f'unknown argument "{name}"{hint}'
+        for name in settings
+        if name not in known and not nearest(name, known) and (hint := nearest(name, own))
+    ]
+    if lines:
+        raise refuse(_CALL, lines)
 
 
 def _request(**raw: Any) -> _Request:

@@ -179,6 +179,7 @@ RIGHT: dict[str, Any] = {"model": LINE, "data": {"x": X, "y": Y}, "loss": "gauss
     [
         ({"sampler": "hcm"}, 'sampler.kind: "hcm" is unknown; did you mean "hmc"?'),
         ({"sampler": {"kind": "hmc"}, "warm_up": 3}, 'sampler: unknown key "warm_up"; did you mean "warmup"?'),
+        ({"tolerence": 0.1}, 'unknown argument "tolerence"; did you mean "tolerance"?'),
         ({"sampler": "sgld", "precision": "float32"}, "precision float32 is asked for, but JAX has float64 here"),
         ({"tolerance": 5, "chains": 1}, "2 problems"),
         ({"budget": {"gradient": 1}}, 'budget: unknown key "gradient"; did you mean "gradients"?'),
