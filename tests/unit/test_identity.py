@@ -49,7 +49,7 @@ posterior: {localization: 1, inverse_temperature: auto}
 seed: 0
 name: another
 """
-# Committed so that a change of schema or serialisation that moves ids is seen. A changed default needs a new schema version.
+# Committed so that a change of schema or serialisation that moves ids is seen; a changed default needs a new version.
 TARGET_IDS = ["2a6a8f2eb97fe0d1", "16040f1f790e000b"]
 RUN_ID = "27c1c4afa7a07019"
 
