@@ -139,3 +139,10 @@ def test_sections_that_make_no_sense(change: dict[str, Any], message: str) -> No
 def test_rows_beyond_data_that_only_the_build_knows() -> None:
     with pytest.raises(UserError, match=r"rows: \[50, 70\] go beyond the 60 rows of the data"):
         chosen_rows({"x": np.ones((60, 3))}, (50, 70))
+
+
+def test_a_pattern_that_fits_nothing_costs_no_training(build: Build) -> None:
+    """So many steps would not end while anybody waits."""
+    endless = {**NET, "train": {"steps": 10**9, "batch_size": "full"}}
+    with pytest.raises(UserError, match='"layer/0/weight" fits no parameter'):
+        build({**endless, "restrict": ["layer/0/weight"]})

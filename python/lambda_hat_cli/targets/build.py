@@ -81,31 +81,47 @@ class TrainingPass:
     def __init__(self, rows: Sequence[TargetRow]):
         """Nothing is computed yet; `rows` have ascending steps."""
         self._rows = rows
+        self._start: Prepared | None = None
         self._states: Iterator[tuple[int, Prepared]] | None = None
         self._reached: tuple[int, Prepared] | None = None
         self._trouble: Exception | None = None
 
-    def after(self, steps: int, start: Callable[[], Prepared]) -> Prepared:
-        """The target after the steps of one of the rows; to be asked in ascending order.
-
-        Args:
-            start: gives the target where training starts; it is called once for all rows.
+    def start(self, prepare: Callable[[], Prepared]) -> Prepared:
+        """The target where training starts; `prepare` makes it and is called once for all rows.
 
         Raises:
-            UserError: when it cannot start or training diverged, now or before.
+            UserError: when it cannot start, now or before.
         """
+        if self._start is None:
+            self._start = self._told_to_all(prepare)
+        return self._start
+
+    def after(self, steps: int) -> Prepared:
+        """The target after the steps of one of the rows, once started; to be asked in ascending order.
+
+        Raises:
+            UserError: when training diverged, now or before.
+        """
+        return self._told_to_all(functools.partial(self._advanced, steps))
+
+    def _advanced(self, steps: int) -> Prepared:
+        if self._start is None:
+            raise TypeError("the training has no start")
+        if self._states is None:
+            self._states = _trained(self._start, self._rows)
+        while self._reached is None or self._reached[0] < steps:
+            self._reached = next(self._states)
+        return self._reached[1]
+
+    def _told_to_all(self, work: Callable[[], Prepared]) -> Prepared:
+        """What the work gives; what goes wrong in it is what the other checkpoints are told too."""
         if self._trouble is not None:
             raise self._trouble
         try:
-            if self._states is None:
-                self._states = _trained(start(), self._rows)
-            while self._reached is None or self._reached[0] < steps:
-                self._reached = next(self._states)
+            return work()
         except Exception as trouble:
-            # The other checkpoints of the pass are told the same.
             self._trouble = trouble
             raise
-        return self._reached[1]
 
 
 def build_targets(
@@ -150,11 +166,15 @@ def build_target(row: TargetRow, out: Path, files: Path | None, training: Traini
             prepare = functools.partial(user_prepared, row, folder / CODE, files)
         else:
             prepare = functools.partial(built_in_prepared, row, files)
-        prepared = (
-            prepare()
-            if row.spec.train is None
-            else (training or TrainingPass([row])).after(row.spec.train.steps, start=prepare)
-        )
+        if row.spec.train is None:
+            prepared = prepare()
+        else:
+            training = training or TrainingPass([row])
+            start = training.start(prepare)
+            # Before training, which a mistake in this row alone must not cost.
+            chosen_rows(start.data, row.spec.rows)
+            free_parts_of(start.model, row.spec.restrict)
+            prepared = training.after(row.spec.train.steps)
         data = chosen_rows(prepared.data, row.spec.rows)
         write_arrays(folder, prepared.model, data, row.spec.restrict)
         target = load_artifacts(folder, row.spec, data, jax.dtypes.canonicalize_dtype(np.float64))
