@@ -276,7 +276,7 @@ make validate ONLY=leaderboard
 results=validation/results/leaderboard
 python=$(scripts/environments validation/devinterp/requirements.txt)/bin/python3     # PyTorch: about 6 GB
 $python validation/devinterp/run.py $results/targets --out $results/devinterp.csv \\
-    --only quadratic-20 rrr-3-2-3-rank-1 linear-2-2-2-2-rank-0 linear-10-10-10-10-rank-3
+    --only quadratic-20 rrr-3-2-3-rank-1 rrr-5-3-5-rank-1 linear-10-10-10-10-rank-3
 make validate ONLY=leaderboard     # again: nothing is sampled anew, the table takes devinterp in
 ```"""
 
