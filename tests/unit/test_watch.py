@@ -16,6 +16,7 @@ from lambda_hat_cli.artifacts.progress import Progress, ProgressLog, RunningEsti
 from lambda_hat_cli.experiment.rows import RunRow, TargetRow
 from lambda_hat_cli.experiment.schema import Budget, HmcSettings, PosteriorSettings, RunSettings, TargetSpec
 from lambda_hat_cli.provenance import stage_code
+from lambda_hat_cli.report.plain import columns_of
 from lambda_hat_cli.report.watch import Watch, table
 from lambda_hat_cli.targets.build import build_target
 
@@ -123,6 +124,26 @@ def test_a_task_that_ended_is_not_read_again_and_one_in_flight_is(results: Path,
     assert watched.look().runs[0].state == "lost"
     file.unlink()
     assert watched.look().runs[0].state == "lost"
+
+
+def test_lines_are_as_wide_as_the_terminal(results: Path, task: Task) -> None:
+    """Whole where there is none; of a name as much as a wide one has room for."""
+    told = "words " * 60
+    task("aa01", ("a", "running", told.strip(), None), ("b", "running", "250 draws", ESTIMATE), ago=7)
+    plan = results / "pipeline_info" / "plan" / "runs.jsonl"
+    long = "net-" + "x" * 90
+    plan.write_text(plan.read_text().replace("net-hmc-bbbbbbbb", long))
+    survey = Watch(results).look()
+    whole = table(survey, 9, NOW)
+    assert told.strip() in whole
+    assert long in whole
+    for width in (80, 120, 200):
+        lines = table(survey, 9, NOW, width).splitlines()
+        assert max(map(columns_of, lines)) == width
+        assert all(line.endswith("…") for line in lines if columns_of(line) == width)
+    assert long in table(survey, 9, NOW, 200)
+    assert "7 s ago" in next(line for line in table(survey, 9, NOW, 120).splitlines() if line.startswith("net-xx"))
+    assert told.strip() in watch(results, "--once").stdout
 
 
 def test_before_the_plan_and_after_the_end(results: Path, task: Task) -> None:

@@ -8,7 +8,6 @@ from pathlib import Path
 import click
 
 from lambda_hat_cli.commands.cli import PathArgument, stage_command
-from lambda_hat_cli.report.plain import WIDTH
 from lambda_hat_cli.report.watch import Watch, table
 
 _MANY = 100
@@ -28,8 +27,10 @@ _HOME, _TO_END_OF_LINE, _TO_END_OF_SCREEN, _CLEAR = "\x1b[H", "\x1b[K", "\x1b[J"
 def main(results: Path, work: Path | None, once: bool, every: float, limit: int | None) -> None:
     """Show the runs of a pipeline with --outdir RESULTS: how far those in flight are, and how the last ones ended."""
     watch = Watch(results, work)
-    if once or not sys.stdout.isatty():
-        click.echo(table(watch.look(), limit or _MANY, time.time()), nl=False)
+    terminal = sys.stdout.isatty()
+    if once or not terminal:
+        columns = shutil.get_terminal_size().columns if terminal else None
+        click.echo(table(watch.look(), limit or _MANY, time.time(), columns), nl=False)
         return
     click.echo(_CLEAR, nl=False)
     try:
@@ -37,7 +38,7 @@ def main(results: Path, work: Path | None, once: bool, every: float, limit: int 
             survey = watch.look()
             width, height = shutil.get_terminal_size()
             rows = max(1, height - _OTHER_LINES)
-            text = table(survey, min(limit or rows, rows), time.time(), min(width, WIDTH))
+            text = table(survey, min(limit or rows, rows), time.time(), width)
             click.echo(_HOME + text.replace("\n", f"{_TO_END_OF_LINE}\n") + _TO_END_OF_SCREEN, nl=False)
             if survey.ended:
                 return

@@ -6,9 +6,17 @@ from collections.abc import Collection, Iterable, Sequence
 WIDTH = 120
 
 
-def clipped(text: str, width: int) -> str:
-    """The text, ended by … where it is longer than `width`."""
-    return text if len(text) <= width else text[: width - 1] + "…"
+def clipped(text: str, width: int | None) -> str:
+    """The text, ended by … where it takes more than `width` columns; None is no limit."""
+    if width is None or columns_of(text) <= width:
+        return text
+    columns, kept = 0, []
+    for character in text:
+        columns += columns_of(character)
+        if columns >= width:
+            break
+        kept.append(character)
+    return "".join(kept) + "…"
 
 
 def columns_of(text: str) -> int:

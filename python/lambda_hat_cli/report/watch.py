@@ -15,7 +15,7 @@ from lambda_hat_cli.artifacts.progress import Progress, latest_progress
 from lambda_hat_cli.artifacts.run import RunStatus
 from lambda_hat_cli.errors import UserError
 from lambda_hat_cli.report import numbers
-from lambda_hat_cli.report.plain import WIDTH, aligned, clipped, columns_of
+from lambda_hat_cli.report.plain import aligned, clipped, columns_of
 
 State = Literal["running", "lost", "waiting", "missing", "finished"] | RunStatus
 _IN_FLIGHT_FIRST: tuple[State, ...] = (
@@ -24,6 +24,8 @@ _IN_FLIGHT_FIRST: tuple[State, ...] = (
 _HEADERS = ("run", "state", "λ̂ ± half width", "R-hat", "ESS", "chains × draws", "left", "heard of")
 _RIGHT = frozenset({3, 4, 5, 6, 7})
 _FOLDER_WIDTH = 40
+"""Characters of a run's folder that a narrow terminal shows; a wide one, as many as the other columns leave."""
+_OTHER_COLUMNS = 100
 
 
 class Result(BaseModel):
@@ -220,14 +222,15 @@ def _watched(run: _Planned, task: _Task | None, published: bool, ended: bool, re
     return make(state=state, progress=None, heard=0.0, exit_status=None)
 
 
-def table(survey: Survey, limit: int, now: float, width: int = WIDTH) -> str:
+def table(survey: Survey, limit: int, now: float, width: int | None = None) -> str:
     """At most `limit` runs, those in flight first, then those that ended last; the rest is counted.
 
     Args:
         now: seconds since 1970, by the clock that the progress files' times are compared with.
+        width: of the terminal in columns; None where there is none, and no line is cut.
 
     Returns:
-        Lines, the table's of at most `width` columns, ending in a newline.
+        Lines, the table's cut to `width`, ending in a newline.
     """
     told = sorted(
         (run for run in survey.runs if run.state != "waiting"),
@@ -235,7 +238,8 @@ def table(survey: Survey, limit: int, now: float, width: int = WIDTH) -> str:
     )
     lines = [summary(survey)]
     if told:
-        rows = [_cells(run, now) for run in told[:limit]]
+        longest = None if width is None else max(_FOLDER_WIDTH, width - _OTHER_COLUMNS)
+        rows = [_cells(run, now, longest) for run in told[:limit]]
         widths = [max(map(columns_of, column)) for column in zip(_HEADERS, *(cells for cells, _ in rows), strict=True)]
         lines += ["", aligned(_HEADERS, widths, _RIGHT)]
         lines += [_row(cells, words, widths) for cells, words in rows]
@@ -262,9 +266,9 @@ def _words(state: State) -> str:
 Cells = tuple[str, ...]
 
 
-def _cells(run: WatchedRun, now: float) -> tuple[Cells, str | None]:
-    """The row of a run, and what is said in place of its numbers where it has none."""
-    folder, state = clipped(run.folder, _FOLDER_WIDTH), _words(run.state)
+def _cells(run: WatchedRun, now: float, longest: int | None) -> tuple[Cells, str | None]:
+    """The row of a run, its folder cut to `longest`, and what is said in place of its numbers where it has none."""
+    folder, state = clipped(run.folder, longest), _words(run.state)
     empty = ("",) * (len(_HEADERS) - 2)
     result = None if run.state in ("running", "lost") else _result(run.result / "analysis.json")
     if result is not None:
