@@ -2,6 +2,7 @@
 
 import base64
 import csv
+import html
 import itertools
 import json
 import math
@@ -37,12 +38,16 @@ from lambda_hat_cli.experiment.schema import (
     TargetSpec,
 )
 from lambda_hat_cli.figures import combined
+from lambda_hat_cli.figures.grids import GridPoint
+from lambda_hat_cli.figures.marks import Mark
 from lambda_hat_cli.provenance import import_closure
-from lambda_hat_cli.report import console, numbers, page
+from lambda_hat_cli.report import console, numbers, page, plain
 from lambda_hat_cli.report.collect import Collection, PlannedRun, PlannedTarget, collect
+from lambda_hat_cli.report.grids import GridGroup, grid_panel
 from lambda_hat_cli.report.results import ResultRow
 from lambda_hat_cli.report.summary import write_summary
 from lambda_hat_cli.report.sweeps import sweeps_of
+from lambda_hat_cli.report.temperatures import temperature_panel
 from lambda_hat_cli.truth.finite_t import quadratic_mean
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -545,7 +550,23 @@ def test_several_temperatures_are_read_together(tmp_path: Path) -> None:
     assert 40 < float(line["free_energy"]) < 46
     assert float(line["free_energy_low"]) < 10 * math.log(10001 / 101) < float(line["free_energy_high"])
     assert "Over inverse temperatures" in (tmp_path / "summary/report.html").read_text()
-    lost = replace(collection, runs=(replace(runs[0], analysis=None), *runs[1:]))
+    verdict = analysis_record(runs[1].row, "quadratic", 9.0, "uncertain", ("too short",)).model_copy(
+        update={"nbeta": 500.0, "inverse_temperature": 0.5, "minimum": None}
+    )
+    write_analysis(tmp_path / "uncertain", verdict)
+    lost = replace(
+        collection,
+        runs=(
+            replace(runs[0], analysis=None),
+            replace(runs[1], analysis=AnalysisFolder(tmp_path / "uncertain")),
+            *runs[2:],
+        ),
+    )
+    (group,) = sweeps_of(lost).temperatures
+    (series,) = temperature_panel("t", group).series
+    assert [(point.mark.estimate is None, point.mark.reliable, point.mark.minimum) for point in series.points] == [
+        (True, False, None), (False, False, None), (False, True, "at_minimum"), (False, True, "at_minimum"),
+    ]  # fmt: skip
     assert "quadratic at β = 0.1, γ = 1 / hmc: missing" in console.table(lost)
     (picture,) = (tmp_path / "summary/temperatures").glob("*.png")
     assert picture.read_bytes().startswith(b"\x89PNG")
@@ -602,10 +623,68 @@ def test_a_grid_has_a_table_and_a_picture(tmp_path: Path) -> None:
     assert [(line["data.n"], line["seed"]) for line in lines] == [
         (str(n), str(seed)) for n in (100, 1000, 10_000) for seed in (0, 1)
     ]
-    assert lines[0]["llc"] == ""
+    assert (lines[0]["llc"], lines[0]["truth"]) == ("", "10.0")
     for line, run in zip(lines[1:], runs[1:], strict=True):
         n = int(line["data.n"])
         assert float(line["llc"]) == quadratic_mean(run.target.row.spec.model.curvatures, n / math.log(n), 1.0)
+    (group,) = sweeps_of(Collection(plan, tuple(planned), tuple(runs), ())).grids
+    panel = grid_panel("t", group)
+    assert (panel.key, panel.values, panel.joined, panel.undrawn) == ("data.n", (100.0, 1000.0, 1e4), True, 0)
+    (series,) = panel.series
+    assert (series.sampler, series.others, [point.place for point in series.points]) == ("hmc", "", [0, 0, 1, 1, 2, 2])
+    for point, line in zip(series.points[1:], lines[1:], strict=True):
+        llc, exact = float(line["llc"]), float(line["finite_t_value"])
+        assert point.mark == Mark((llc, llc - 0.2, llc + 0.2), True, "at_minimum")
+        assert (point.exact, point.limit) == (exact, 10.0)
+    assert series.points[0] == GridPoint(0, Mark(None, False, None), None, 10.0)
     (picture,) = (tmp_path / "summary/grids").glob("*.png")
     assert picture.read_bytes().startswith(b"\x89PNG")
     assert "quadratic over data.n, seed, β = 1/log n, γ = 1" in (tmp_path / "summary/report.html").read_text()
+
+
+def planned_grid(varied: list[dict[str, object]], samplers: tuple[str, ...]) -> GridGroup:
+    runs = []
+    for number, values in enumerate(varied):
+        row = target_row("quadratic", "quadratic").model_copy(update={"id": f"{number:016d}", "varied": values})
+        runs += [PlannedRun(run_row(row, sampler, number), PlannedTarget(row, None, None), None, None)
+                 for sampler in samplers]  # fmt: skip
+    return GridGroup("quadratic", "quadratic.png", tuple(varied[0]), tuple(runs))
+
+
+def test_of_many_lines_a_grid_draws_a_few_for_every_sampler() -> None:
+    varied = [{"data.n": n, "data.noise": noise} for n in (100, 1000) for noise in range(30)]
+    panel = grid_panel("t", planned_grid(varied, ("hmc", "sgld")))
+    kept = ["data.noise = 0", "data.noise = 6", "data.noise = 12", "data.noise = 17", "data.noise = 23"]
+    for sampler in ("hmc", "sgld"):
+        assert [each.others for each in panel.series if each.sampler == sampler] == [*kept, "data.noise = 29"]
+    assert panel.undrawn == 48
+    assert all([point.place for point in each.points] == [0, 1] for each in panel.series)
+
+
+def test_a_grid_over_seeds_or_names_alone_has_no_line() -> None:
+    seeds = grid_panel("t", planned_grid([{"seed": 3}, {"seed": 1}], ("hmc",)))
+    assert (seeds.values, seeds.joined) == (("3", "1"), False)
+    names = grid_panel("t", planned_grid([{"data.path": "a$"}, {"data.path": "b"}], ("hmc",)))
+    assert (names.values, names.joined) == (("a$", "b"), False)
+
+
+def test_parts_of_a_target_are_marked(case: Case, tmp_path: Path) -> None:
+    """λ̂ of some parameters, or over some rows, must not be read as one of the whole target."""
+    collection = collect(*(case.folder / name for name in ("plan", "analyses", "targets", "failures")))
+    spec = collection.targets[1].row.spec.model_copy(update={"restrict": ("layers/0/*", "<w>"), "rows": (0, 500)})
+    parts = "[restricted coefficient (rLLC), only layers/0/*, <w> sampled; of the data only rows 0 to 499]"
+
+    def part(target: PlannedTarget) -> PlannedTarget:
+        return replace(target, row=target.row.model_copy(update={"spec": spec}))
+
+    whole, other = collection.targets[0], part(collection.targets[1])
+    runs = tuple(replace(run, target=other) if run.target.row.id == other.row.id else run for run in collection.runs)
+    marked = replace(collection, targets=(whole, other, collection.targets[2]), runs=runs)
+    text = page.page(marked, sweeps_of(marked), case.folder / "summary")
+    # In the table of estimates, above the target and above its one setting.
+    assert text.count(html.escape(parts)) == 3
+    assert "rLLC), only" not in page.page(collection, sweeps_of(collection), case.folder / "summary")
+    lines = console.table(marked).splitlines()
+    (place,) = [index for index, line in enumerate(lines) if "[" in line]
+    assert (lines[place], lines[place - 1].split(" (")[0]) == (f"  {parts}", NASTY)
+    assert max(map(plain.columns_of, lines)) <= 120

@@ -9,10 +9,12 @@ from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 from matplotlib.ticker import FuncFormatter
 
-from lambda_hat_cli.figures.marks import Mark, draw_mark, legend_of
+from lambda_hat_cli.figures.marks import Look, Mark, draw_mark, legend_of
+from lambda_hat_cli.figures.scales import llc_axis
 from lambda_hat_cli.figures.style import (
     FAINT,
     INK,
+    legend_below,
     loss_axis,
     message,
     new_figure,
@@ -21,6 +23,9 @@ from lambda_hat_cli.figures.style import (
     short_count,
     style,
 )
+
+_SHIFT = 0.07
+_ROWS = 3
 
 
 @dataclass(frozen=True)
@@ -68,15 +73,13 @@ def draw_checkpoints(panel: CheckpointPanel, samplers: Sequence[str], path: Path
         figure = new_figure(7.6, 5.6)
         above, below = figure.subplots(2, 1, sharex=True, height_ratios=(3, 2))
         estimates = [point.mark.estimate for series in panel.series for point in series.points]
-        known = [llc for llc, _, _ in filter(None, estimates)]
-        if not known:
+        if not any(estimates):
             message(above, "no run has a number")
-        for place, series in enumerate(panel.series):
-            color = nth_colour(samplers.index(series.sampler))
-            _draw_series(above, series, color, place - (len(panel.series) - 1) / 2)
+        llc_axis(above, [estimate for estimate in estimates if estimate is not None])
         above.axhline(0.0, color=FAINT, linewidth=0.8)
-        _llc_axis(above, known)
-        above.set_ylabel("λ̂, nats")
+        for number, series in enumerate(panel.series):
+            look = Look(nth_colour(samplers.index(series.sampler)), "-", "o")
+            _draw_series(above, series, look, number, number - (len(panel.series) - 1) / 2)
         above.set_title(f"{panel.title}\n{panel.subtitle}")
         _draw_losses(below, panel.losses, panel.curve, "o")
         _draw_losses(below, panel.held_out_losses, panel.held_out_curve, "s")
@@ -95,18 +98,17 @@ def draw_checkpoints(panel: CheckpointPanel, samplers: Sequence[str], path: Path
         last = max([steps for steps, _ in panel.losses] + [p.steps for each in panel.series for p in each.points])
         below.set_xlim(-0.2, 1.4 * max(last, 1))
         below.xaxis.set_major_formatter(FuncFormatter(lambda value, _: short_count(value)))
-        figure.legend(handles=_legend(panel, samplers), loc="outside lower center", ncols=4)
+        legend_below(figure, _legend(panel, samplers))
         save(figure, path)
 
 
-def _draw_series(axes: Axes, series: CheckpointSeries, color: str, place: float) -> None:
-    shift = 1.0 + 0.05 * place
-    marks = [(point.steps * shift, point.mark) for point in series.points]
-    known = [(x, mark.estimate[0]) for x, mark in marks if mark.estimate is not None]
-    if known:
-        axes.plot(*zip(*known, strict=True), "-", color=color, linewidth=0.8, alpha=0.6)
-    for x, mark in marks:
-        draw_mark(axes, x, mark, color)
+def _draw_series(axes: Axes, series: CheckpointSeries, look: Look, number: int, place: float) -> None:
+    """The runs, shifted by `place` to stand beside the other series', and a line, broken at a run without a number."""
+    steps = [point.steps * (1.0 + _SHIFT * place) if point.steps else _SHIFT * place for point in series.points]
+    llc = [math.nan if point.mark.estimate is None else point.mark.estimate[0] for point in series.points]
+    axes.plot(steps, llc, "-", color=look.color, linewidth=0.8, alpha=0.6)
+    for x, point in zip(steps, series.points, strict=True):
+        draw_mark(axes, x, point.mark, look, row=number % _ROWS)
 
 
 def _draw_losses(
@@ -118,14 +120,6 @@ def _draw_losses(
     if points:
         face = "white" if marker == "s" else INK
         axes.plot(*zip(*points, strict=True), marker, color=INK, markerfacecolor=face, markersize=4)
-
-
-def _llc_axis(axes: Axes, values: Sequence[float]) -> None:
-    """Far above a minimum λ̂ is minus thousands: then beyond the size of the smallest λ̂ the axis is logarithmic."""
-    sizes = [abs(value) for value in values if value != 0.0]
-    if sizes and max(sizes) > 50 * min(sizes):
-        axes.set_yscale("symlog", linthresh=10.0 ** math.floor(math.log10(min(sizes))))
-        axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
 
 
 def _legend(panel: CheckpointPanel, samplers: Sequence[str]) -> list[Line2D]:

@@ -10,6 +10,7 @@ import numpy as np
 from jaxtyping import Bool, Float
 from matplotlib.axes import Axes
 
+from lambda_hat_cli.figures.marks import PALE
 from lambda_hat_cli.figures.style import FAINT, INK, log_count_axis, message, new_figure, nth_colour, save, style
 
 LLC = "λ̂"
@@ -103,8 +104,8 @@ def _draw_curve(axes: Axes, curve: Curve, color: str, limits: tuple[float, float
     """A run's curve with its band; an invalid one dotted and without; one that drew nothing only named."""
     usable = curve.final[0] is not None
     line: dict[str, Any] = {"color": color, "linestyle": "-" if usable else ":"}
-    filled = color if curve.outcome == "reliable" else "white"
-    mark: dict[str, Any] = {"marker": "o" if usable else "x", "markerfacecolor": filled}
+    # Pale as in every picture; an open mark would say that w* is above a minimum.
+    mark: dict[str, Any] = {"marker": "o" if usable else "x", "alpha": 1.0 if curve.outcome == "reliable" else PALE}
     axes.plot([], [], label=_legend(curve, limits), **line, **mark)
     shown = _shown(curve)
     if not shown.any():
@@ -112,7 +113,16 @@ def _draw_curve(axes: Axes, curve: Curve, color: str, limits: tuple[float, float
     gradients, llc, low, high = (values[shown] for values in (curve.gradients, curve.llc, curve.low, curve.high))
     axes.plot(gradients[-1:], llc[-1:], color=color, markersize=6, zorder=5, **mark)
     if usable:
-        axes.plot(gradients[[-1, -1]], [low[-1], high[-1]], "_-", color=color, linewidth=1.2, markersize=7, zorder=4)
+        axes.plot(
+            gradients[[-1, -1]],
+            [low[-1], high[-1]],
+            "_-",
+            color=color,
+            linewidth=1.2,
+            markersize=7,
+            alpha=mark["alpha"],
+            zorder=4,
+        )
     # Independent draws come after the fit and cost hardly a gradient: of such a curve only the end says something.
     if gradients[-1] > 1.5 * gradients[0]:
         axes.plot(gradients, llc, linewidth=1.6, zorder=3, **line)

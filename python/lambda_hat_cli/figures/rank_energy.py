@@ -21,6 +21,7 @@ from lambda_hat_cli.figures.style import (
     message,
     new_figure,
     nth_colour,
+    plain_decades,
     save,
     style,
 )
@@ -148,7 +149,7 @@ def _weights(left: Axes, right: Axes, log_weight: Draws | None) -> None:
     left.axhline(1.0, color=FAINT, linestyle=":", label="equal weights")
     left.set_ylim(bottom=max(1e-6, left.get_ylim()[0]))
     left.set_yscale("log")
-    left.yaxis.set_major_formatter(lambda value, _: f"{value:g}")
+    plain_decades(left.yaxis, *left.get_ylim())
     right.axhline(0.5, color=ALARM, linestyle=":", linewidth=1.0, label="half of the weight")
     right.set_ylim(0, 1.02)
     for axes, label in ((left, "weight × number of draws"), (right, "share of the weight")):

@@ -9,7 +9,9 @@ from typing import Any, Literal
 
 import matplotlib
 from cycler import cycler
+from matplotlib.artist import Artist
 from matplotlib.axes import Axes
+from matplotlib.axis import Axis
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
@@ -18,6 +20,7 @@ from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 PALETTE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#7A5195", "#8C564B")
 LineStyle = Literal["-"] | tuple[float, tuple[float, ...]]
 LINES: tuple[LineStyle, ...] = ("-", (0, (4, 2)), (0, (1, 1.5)), (0, (4, 1, 1, 1)))
+MARKERS = ("o", "s", "^", "D", "v", "p")
 INK = "#222222"
 FAINT = "#888888"
 ALARM = "#B00020"
@@ -26,7 +29,8 @@ DPI = 110
 # Any: the stubs type each key of rcParams by name.
 _PARAMETERS: Any = {
     "text.usetex": False,
-    "mathtext.default": "regular",
+    # A person's names and values may hold a $.
+    "text.parse_math": False,
     "axes.formatter.use_mathtext": False,
     "axes.formatter.useoffset": False,
     "axes.unicode_minus": False,
@@ -85,9 +89,14 @@ def loss_axis(axes: Axes, losses: Sequence[float]) -> None:
     low, high = min(known, default=0.0), max(known, default=0.0)
     if low > 0 and high > 2 * low:
         axes.set_yscale("log")
-        axes.yaxis.set_major_locator(LogLocator(base=10, subs=(1.0,) if high > 100 * low else (1.0, 2.0, 5.0)))
-        axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
-        axes.yaxis.set_minor_formatter(NullFormatter())
+        plain_decades(axes.yaxis, low, high)
+
+
+def plain_decades(axis: Axis, low: float, high: float) -> None:
+    """Label a logarithmic axis from `low` to `high` with plain numbers: matplotlib's own labels are mathtext."""
+    axis.set_major_locator(LogLocator(base=10, subs=(1.0,) if high > 100 * low else (1.0, 2.0, 5.0)))
+    axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    axis.set_minor_formatter(NullFormatter())
 
 
 def log_count_axis(axes: Axes) -> None:
@@ -110,12 +119,42 @@ def nth_line(number: int) -> LineStyle:
     return LINES[number % len(LINES)]
 
 
+def nth_marker(number: int) -> str:
+    """The marker shapes, likewise."""
+    return MARKERS[number % len(MARKERS)]
+
+
 def short_count(value: float) -> str:
     """1500 → "1.5k", 2e6 → "2M"."""
     for limit, suffix in ((1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k")):
         if abs(value) >= limit:
             return f"{value / limit:.3g}{suffix}"
     return f"{value:.3g}"
+
+
+def shown_number(value: float) -> str:
+    """A value of an axis: counts of a thousand and more shortened."""
+    return short_count(value) if abs(value) >= 1e3 else f"{value:.4g}"
+
+
+def shortened(text: str, length: int) -> str:
+    """The text, or its beginning and its end where it is longer."""
+    if len(text) <= length:
+        return text
+    head = (length - 1) // 2
+    return f"{text[:head]}…{text[head + 1 - length :]}"
+
+
+def legend_below(figure: Figure, handles: Sequence[Artist]) -> None:
+    """A legend under the axes, in as many columns as its longest label lets stand side by side.
+
+    The figure grows by the rows beyond the third, so that the axes keep their height.
+    """
+    longest = max((len(str(handle.get_label())) for handle in handles), default=0)
+    columns = max(1, min(4, int(figure.get_figwidth() * 13 / (longest + 8))))
+    rows = math.ceil(len(handles) / columns)
+    figure.set_figheight(figure.get_figheight() + 0.17 * max(0, rows - 3))
+    figure.legend(handles=handles, loc="outside lower center", ncols=columns, handlelength=3)
 
 
 def headline(figure: Figure, title: str, note: str, alarming: bool) -> None:

@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from lambda_hat_cli.report import numbers
 from lambda_hat_cli.report.collect import OUTCOMES, Collection, PlannedRun
 from lambda_hat_cli.report.groups import groups, run_label
+from lambda_hat_cli.report.parts import part_of
 from lambda_hat_cli.report.plain import WIDTH, aligned, clipped, columns_of
 from lambda_hat_cli.report.replicates import Together, shown, together
 from lambda_hat_cli.report.results import ResultRow, result_row
@@ -28,7 +29,7 @@ def table(collection: Collection) -> str:
     name = collection.plan.experiment.name
     blocks = [
         (
-            _heading(result_row(name, group.runs[0])),
+            _heading(result_row(name, group.runs[0]), part_of(group.target.row.spec)),
             [_cells(run, result_row(name, run)) for run in shown(group.runs)],
             [(_cells_together(each), each.outcomes) for each in together(group.runs)],
         )
@@ -39,7 +40,7 @@ def table(collection: Collection) -> str:
     widths = [max(map(columns_of, column)) for column in zip(_HEADERS, *rows, *estimates, strict=True)]
     lines = [aligned(_HEADERS, widths, _RIGHT), "─" * min(WIDTH, sum(widths) + 2 * (len(widths) - 1))]
     for heading, members, replicates in blocks:
-        lines += [heading, *(aligned(cells, widths, _RIGHT) for cells in members)]
+        lines += [*heading, *(aligned(cells, widths, _RIGHT) for cells in members)]
         lines += [f"{aligned(cells, widths[:2], _RIGHT)}  {outcomes}" for cells, outcomes in replicates]
     lines += ["", summary(collection), *_explanations(collection)]
     return "\n".join(line.rstrip() for line in lines) + "\n"
@@ -52,13 +53,14 @@ def summary(collection: Collection) -> str:
     return f"{total} run{'' if total == 1 else 's'}: {counts}"
 
 
-def _heading(result: ResultRow) -> str:
-    """The target and what λ̂ is a function of."""
+def _heading(result: ResultRow, part: str | None) -> list[str]:
+    """The target and what λ̂ is a function of, and where it is of a part of the target, of which."""
     settings = ", ".join(
         f"{symbol} = {numbers.significant(value)}"
         for symbol, value in (("n", result.n), ("d", result.d), ("β", result.beta), ("γ", result.gamma))
     )
-    return f"{clipped(result.target, WIDTH - 60)} ({result.target_kind}; {settings})"
+    heading = f"{clipped(result.target, WIDTH - 60)} ({result.target_kind}; {settings})"
+    return [heading] if part is None else [heading, clipped(f"  [{part}]", WIDTH)]
 
 
 def _cells(run: PlannedRun, result: ResultRow) -> tuple[str, ...]:

@@ -9,6 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from lambda_hat_cli.artifacts.store import write_text
 from lambda_hat_cli.figures.grids import GridPanel, GridPoint, GridSeries
 from lambda_hat_cli.report.collect import Collection, PlannedRun
@@ -18,9 +20,11 @@ from lambda_hat_cli.report.results import mark_of, result_row
 
 COLUMNS = (
     "target", "target_id", "n", "d", "beta", "gamma", "sampler", "replicate", "run_id", "verdict", "minimum", "delta",
-    "llc", "llc_se", "llc_low", "llc_high", "finite_t_value",
+    "llc", "llc_se", "llc_low", "llc_high", "finite_t_value", "truth",
 )  # fmt: skip
 SEED = "seed"
+DRAWN = 12
+"""Lines that a picture shows; more of them would hide each other."""
 
 
 @dataclass(frozen=True)
@@ -57,24 +61,37 @@ def grid_groups(collection: Collection) -> tuple[GridGroup, ...]:
 
 
 def grid_panel(experiment: str, group: GridGroup) -> GridPanel:
-    """What the group's picture shows: of many replicates the first."""
+    """What the group's picture shows: of many replicates the first, of many lines a few, evenly chosen."""
     values = {_label(value): value for value in (run.target.row.varied[group.against] for run in group.runs)}
     labels = tuple(values)
+    numeric = group.against != SEED and all(map(_is_number, values.values()))
     by_series: dict[tuple[str, str], list[GridPoint]] = defaultdict(list)
     for run in group.runs:
         if run.row.replicate < SHOWN:
             result, varied = result_row(experiment, run), run.target.row.varied
-            point = GridPoint(labels.index(_label(varied[group.against])), mark_of(result), result.finite_t_value)
+            place = labels.index(_label(varied[group.against]))
+            point = GridPoint(place, mark_of(result), result.finite_t_value, result.truth)
             by_series[run.row.sampler, _others(varied, group)].append(point)
+    drawn = _evenly(list(dict.fromkeys(others for _, others in by_series)), len({sampler for sampler, _ in by_series}))
     return GridPanel(
         title=group.name,
         subtitle=planned_words(group.runs[0].row.posterior),
         key=group.against,
-        values=tuple(map(float, values.values()))
-        if group.against != SEED and all(map(_is_number, values.values()))
-        else labels,
-        series=tuple(GridSeries(sampler, others, tuple(points)) for (sampler, others), points in by_series.items()),
+        values=tuple(map(float, values.values())) if numeric else labels,
+        joined=numeric,
+        series=tuple(
+            GridSeries(sampler, others, tuple(points))
+            for (sampler, others), points in by_series.items()
+            if others in drawn
+        ),
+        undrawn=sum(others not in drawn for _, others in by_series),
     )
+
+
+def _evenly(others: Sequence[str], samplers: int) -> set[str]:
+    """The choices of the other values of which every sampler's line is drawn, the first and the last among them."""
+    room = max(1, DRAWN // samplers)
+    return {others[place] for place in np.linspace(0, len(others) - 1, min(room, len(others))).round().astype(int)}
 
 
 def write_grids(path: Path, experiment: str, grids: Sequence[GridGroup]) -> None:

@@ -11,6 +11,7 @@ from lambda_hat_cli.estimate.analysis import limit_of
 from lambda_hat_cli.estimate.interval import WIDTH
 from lambda_hat_cli.estimate.temperatures import mean_error
 from lambda_hat_cli.figures.localizations import LocalizationPanel, Place
+from lambda_hat_cli.figures.marks import Minimum
 from lambda_hat_cli.report.collect import Collection, PlannedTarget
 from lambda_hat_cli.report.temperatures import point_of
 
@@ -68,5 +69,12 @@ def _place(sampler: str, beta: float, gamma: float, records: Sequence[AnalysisRe
         low=llc - half_width,
         high=llc + half_width,
         reliable=all(record.verdict == "reliable" for record in records),
-        at_minimum=all(record.minimum == "at_minimum" for record in records),
+        minimum=_minimum({record.minimum for record in records}),
     )
+
+
+def _minimum(found: set[Minimum | None]) -> Minimum | None:
+    """One run above a minimum makes a mean that is no estimate of λ."""
+    if "above_minimum" in found:
+        return "above_minimum"
+    return "at_minimum" if found == {"at_minimum"} else None

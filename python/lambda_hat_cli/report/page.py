@@ -25,6 +25,7 @@ from lambda_hat_cli.report.layout import (
     TEMPERATURES,
     TRAINING,
 )
+from lambda_hat_cli.report.parts import part_of
 from lambda_hat_cli.report.replicates import Together, shown, together
 from lambda_hat_cli.report.results import ResultRow, result_row
 from lambda_hat_cli.report.sweeps import Sweeps
@@ -112,10 +113,11 @@ class CheckpointView:
 
 @dataclass(frozen=True)
 class GridView:
-    """The combinations of one grid at one β and γ, which `setting` tells in words."""
+    """The combinations of one grid at one β and γ, which `setting` tells in words; `parts` of which parts they are."""
 
     group: GridGroup
     setting: str
+    parts: tuple[str, ...]
     picture: Picture
 
 
@@ -173,6 +175,7 @@ def page(collection: Collection, sweeps: Sweeps, folder: Path) -> str:
         "regression": regression_words,
         "trend": trend_words,
         "free_energy": free_energy_words,
+        "part": part_of,
     }
     return environment.get_template("report.html.j2").render(
         numbers=numbers,
@@ -241,6 +244,7 @@ def _grid_view(group: GridGroup, folder: Path, embed: bool) -> GridView:
     return GridView(
         group=group,
         setting=planned_words(group.runs[0].row.posterior),
+        parts=tuple(dict.fromkeys(filter(None, (part_of(run.target.row.spec) for run in group.runs)))),
         picture=_picture(folder / group.picture, f"{folder.name}/{group.picture}", alt, embed),
     )
 

@@ -159,4 +159,4 @@ def mark_of(result: ResultRow) -> Mark:
     estimate = None
     if result.llc is not None and result.llc_low is not None and result.llc_high is not None:
         estimate = (result.llc, result.llc_low, result.llc_high)
-    return Mark(estimate, result.verdict == "reliable", result.minimum == "at_minimum")
+    return Mark(estimate, result.verdict == "reliable", result.minimum)

@@ -50,7 +50,7 @@ def write_summary(folder: Path, collection: Collection) -> None:
         write_temperatures(folder / "temperatures.csv", sweeps.temperatures)
         (folder / TEMPERATURES).mkdir()
         for group in sweeps.temperatures:
-            draw_temperatures(temperature_panel(group), names, folder / TEMPERATURES / group.picture)
+            draw_temperatures(temperature_panel(name, group), names, folder / TEMPERATURES / group.picture)
     if sweeps.localizations:
         (folder / LOCALIZATIONS).mkdir()
         for target in sweeps.localizations:

@@ -18,9 +18,11 @@ from lambda_hat_cli.estimate.temperatures import (
     multiplicity,
     regression,
 )
-from lambda_hat_cli.figures.temperatures import Series, TemperaturePanel
+from lambda_hat_cli.figures.temperatures import Series, TemperaturePanel, TemperaturePoint
 from lambda_hat_cli.report import numbers
 from lambda_hat_cli.report.collect import Collection, PlannedRun, PlannedTarget
+from lambda_hat_cli.report.replicates import SHOWN
+from lambda_hat_cli.report.results import mark_of, result_row
 
 COLUMNS = (
     "target", "target_id", "gamma", "sampler", "runs", "temperatures", "llc_regression", "llc_regression_se",
@@ -33,10 +35,11 @@ COLUMNS = (
 
 @dataclass(frozen=True)
 class SamplerSeries:
-    """The usable runs of one sampler, in order of t, and what they say together."""
+    """The usable runs of one sampler, in order of t, what they say together, and its runs `without` a number."""
 
     sampler: str
     runs: tuple[PlannedRun, ...]
+    without: tuple[PlannedRun, ...]
     records: tuple[AnalysisRecord, ...]
     regression: Regression | None
     multiplicity: Multiplicity | None
@@ -73,29 +76,29 @@ def temperature_groups(collection: Collection) -> tuple[TemperatureGroup, ...]:
     )
 
 
-def temperature_panel(group: TemperatureGroup) -> TemperaturePanel:
-    """What the group's picture shows."""
+def temperature_panel(experiment: str, group: TemperatureGroup) -> TemperaturePanel:
+    """What the group's picture shows: of many replicates the first."""
     records = [record for series in group.series for record in series.records]
     exact = {record.nbeta: record.finite_t.value for record in records if record.finite_t.value is not None}
     truth = group.target.record.truth if group.target.record else None
     return TemperaturePanel(
         title=group.target.row.name,
         subtitle=f"γ = {numbers.significant(group.gamma)}",
-        series=tuple(
-            Series(
-                series.sampler,
-                tuple(
-                    (record.nbeta, record.llc, record.llc_low, record.llc_high)
-                    for record in series.records
-                    if record.llc is not None and record.llc_low is not None and record.llc_high is not None
-                ),
-                tuple((r.nbeta, r.llc_variance) for r in series.records if r.llc_variance is not None),
-            )
-            for series in group.series
-        ),
+        series=tuple(Series(series.sampler, _points(experiment, series)) for series in group.series),
         exact=tuple(sorted(exact.items())),
         limit=None if truth is None else limit_of(truth),
     )
+
+
+def _points(experiment: str, series: SamplerSeries) -> tuple[TemperaturePoint, ...]:
+    """Its runs in order of t, those without a number too unless their t is not known."""
+    results = [result_row(experiment, run) for run in (*series.runs, *series.without) if run.row.replicate < SHOWN]
+    points = [
+        TemperaturePoint(result.nbeta, mark_of(result), result.llc_variance)
+        for result in results
+        if result.nbeta is not None
+    ]
+    return tuple(sorted(points, key=lambda point: point.t))
 
 
 def write_temperatures(path: Path, groups: tuple[TemperatureGroup, ...]) -> None:
@@ -165,6 +168,7 @@ def _series(sampler: str, runs: list[PlannedRun]) -> SamplerSeries:
     return SamplerSeries(
         sampler=sampler,
         runs=tuple(usable),
+        without=tuple(run for run in runs if run.analysis is None or run.analysis.record.llc is None),
         records=records,
         regression=regression(points),
         multiplicity=multiplicity(points, records[0].d) if records else None,
