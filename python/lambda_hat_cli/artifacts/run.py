@@ -46,6 +46,10 @@ class Descent(ArtifactRecord):
     iterations: int
     distance: float
 
+    def fall(self, localization: float) -> float:
+        """Δ = tK(w*) − tK(w_min) in nats, for γ = `localization`: how far tK falls along the descent."""
+        return self.delta + 0.5 * localization * self.distance**2
+
 
 class RunRecord(ArtifactRecord):
     """run.json.

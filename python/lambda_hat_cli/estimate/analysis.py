@@ -97,8 +97,8 @@ def analyse(row: RunRow, run: RunRecord, target: TargetRecord, trace: Trace | No
 def conclude(row: RunRow, run: RunRecord, trace: Trace | None, truth: Truth, finite_t: FiniteT) -> AnalysisRecord:
     """The record of a run that is the row's, with what is known exactly of its target."""
     delta = _delta(run, trace)
-    # Judged in units of λ̂ + δ of the descent: a low draw may be an error, and must not make the units larger.
-    numbers = _numbers(run, trace, run.descent.delta if run.descent is not None else 0.0)
+    # Judged in units of λ̂ + Δ of the descent: a low draw may be an error, and must not make the units larger.
+    numbers = _numbers(run, trace, 0.0 if run.descent is None else run.descent.fall(run.localization))
     usable = numbers.verdict.label != "invalid"
     llc = numbers.llc if usable else None
     minimum = minimum_of(delta, llc + (delta or 0.0)) if llc is not None else None
@@ -149,7 +149,7 @@ def limit_of(truth: Truth) -> float | None:
     return None if truth.coefficient is None else float(Fraction(truth.coefficient))
 
 
-def _numbers(run: RunRecord, trace: Trace | None, delta: float) -> Numbers:
+def _numbers(run: RunRecord, trace: Trace | None, fall: float) -> Numbers:
     bad_end = ended_badly(run)
     if bad_end is not None:
         return _nothing(bad_end)
@@ -160,8 +160,8 @@ def _numbers(run: RunRecord, trace: Trace | None, delta: float) -> Numbers:
         if llc.shape[-1] < MIN_DRAWS and run.reason is not None:
             raise UnusableTrace(run.reason)
         if trace.draw_kind == "weighted_iid":
-            return _weighted_numbers(llc, trace, run, delta)
-        return _markov_numbers(llc, trace, run, delta)
+            return _weighted_numbers(llc, trace, run, fall)
+        return _markov_numbers(llc, trace, run, fall)
     except UnusableTrace as trouble:
         return _nothing(unusable(str(trouble)))
 
@@ -170,12 +170,12 @@ def _nothing(verdict: Verdict) -> Numbers:
     return Numbers(None, None, None, None, None, None, None, None, NOTHING, verdict, ())
 
 
-def _markov_numbers(llc: Draws, trace: Trace, run: RunRecord, delta: float) -> Numbers:
+def _markov_numbers(llc: Draws, trace: Trace, run: RunRecord, fall: float) -> Numbers:
     check_usable(llc)
     bias = discretisation_bias(run.settings, run.tuned, trace.sample_stats, llc)
     estimate = estimate_markov(llc, bias.value or 0.0)
     second = second_of_chains(llc, trace.sample_stats, points=is_adjusted(run.settings))
-    checks = markov_checks(llc, trace.sample_stats, estimate, bias, second.variance, run, delta)
+    checks = markov_checks(llc, trace.sample_stats, estimate, bias, second.variance, run, fall)
     return Numbers(
         llc=estimate.llc,
         se=estimate.se,
@@ -196,11 +196,11 @@ def _markov_numbers(llc: Draws, trace: Trace, run: RunRecord, delta: float) -> N
     )
 
 
-def _weighted_numbers(llc: Draws, trace: Trace, run: RunRecord, delta: float) -> Numbers:
+def _weighted_numbers(llc: Draws, trace: Trace, run: RunRecord, fall: float) -> Numbers:
     if "log_weight" not in trace.sample_stats:
         raise UnusableTrace("the draws carry no importance weights; run the sampler again")
     estimate = estimate_weighted(llc, np.asarray(trace.sample_stats["log_weight"], dtype=np.float64))
-    checks = weighted_checks(estimate, run, delta)
+    checks = weighted_checks(estimate, run, fall)
     return Numbers(
         llc=estimate.llc,
         se=estimate.se,

@@ -163,7 +163,7 @@ def estimate_weighted(llc: Draws, log_weight: Draws) -> WeightedEstimate:
 def may_stop(estimate: Estimate, tolerance: float, scale: float) -> bool:
     """Whether a run may end: every effective sample size ≥ 400, R-hat ≤ 1.02, half width ≤ tolerance·scale.
 
-    `scale` is λ̂ + δ, the positive number that the tolerance is relative to. Whatever is NaN does not pass.
+    `scale` is λ̂ + Δ, the positive number that the tolerance is relative to. Whatever is NaN does not pass.
     """
     return (
         all(size >= ESS_TO_STOP for size in (estimate.ess_mean, estimate.ess_bulk, estimate.ess_tail))
@@ -175,7 +175,7 @@ def may_stop(estimate: Estimate, tolerance: float, scale: float) -> bool:
 def may_accept(estimate: WeightedEstimate, tolerance: float, scale: float) -> bool:
     """Whether weighted draws need no better proposal: k̂, gap, sample size and half width as a reliable run has them.
 
-    `scale` is λ̂ + δ. Whatever is NaN does not pass.
+    `scale` is λ̂ + Δ. Whatever is NaN does not pass.
     """
     return (
         estimate.k_hat <= K_HAT_TO_ACCEPT

@@ -37,9 +37,10 @@ def second_of_chains(
 ) -> SecondEstimate:
     """From Markov chains, to first order in the errors (delta method on the mean and the mean square).
 
-    A spread of few values that comes out too small comes with too small an error. So the errors are at least
-    those of a Gamma law of mean λ̂, which tK of a Gaussian posterior follows, at as many independent values as the
-    standard error of λ̂ stands for: se·√(2λ̂ + 6) of Var[tK] and se·√(2λ̂ + 3) of the difference.
+    A spread of few values that comes out too small comes with too small an error. So the errors are at least the
+    largest that a Gaussian posterior with this Var[tK] = V can give, at as many independent values as the standard
+    error of λ̂ stands for: se·√(2V + 6) of V and se·√(2V + 3) of the difference. (There tK is ½Σeᵢzᵢ² with
+    0 ≤ eᵢ ≤ 1, whose cumulants are κ₂ = ½Σeᵢ², κ₃ = Σeᵢ³ and κ₄ = 3Σeᵢ⁴.)
 
     Args:
         llc: the tK that λ̂ is the mean of.
@@ -56,7 +57,7 @@ def second_of_chains(
     # The mean of the draws is nearer to them than E[tK] is, by the square of its error.
     se = standard_error(level)
     variance = float(np.mean(deviation)) + se**2
-    twice = 2.0 * max(mean, 0.0)
+    twice = 2.0 * variance
     return SecondEstimate(
         variance=variance,
         variance_se=max(standard_error(deviation), se * float(np.sqrt(twice + 6.0))),

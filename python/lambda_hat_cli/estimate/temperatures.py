@@ -120,19 +120,25 @@ def _slope_shares(x: Points, se: Points) -> Points:
 
 
 def _trend(runs: Sequence[Temperature]) -> tuple[float, float]:
-    """dλ̂/d log t and its standard error: of λ̂ over the runs, and within each as λ̂ − Var[tK], by their errors.
+    """dλ̂/d log t and its standard error: of λ̂ over the runs, and the mean of λ̂ − Var[tK] within them, by their errors.
 
-    Biases count as standard errors.
+    Within, runs weigh by the errors of λ̂: those of Var[tK] are small where it came out small. Biases count as errors.
     """
     llc, se, bias = (np.array([getattr(run, name) for run in runs]) for name in ("llc", "se", "bias"))
     errors = np.hypot(se, bias)
     share = _slope_shares(np.log([run.nbeta for run in runs]), errors)
     found = [(float(share @ llc), float(np.linalg.norm(share * errors)))]
-    for run in runs:
-        if run.variance is not None and run.slope_se is not None:
-            found.append((run.llc - run.variance, float(np.hypot(run.slope_se, run.bias))))
+    within = [
+        (run.llc - run.variance, np.hypot(run.slope_se, run.bias), error)
+        for run, error in zip(runs, errors, strict=True)
+        if run.variance is not None and run.slope_se is not None
+    ]
+    if within:
+        slopes, spread, error = np.array(within).T
+        part = error**-2.0 / np.sum(error**-2.0)
+        found.append((float(part @ slopes), float(np.linalg.norm(part * spread))))
     values, spread = np.array(found).T
-    weight = 1.0 / spread**2
+    weight = spread**-2.0
     return float(np.sum(weight * values) / np.sum(weight)), float(np.sum(weight) ** -0.5)
 
 

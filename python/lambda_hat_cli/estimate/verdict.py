@@ -99,22 +99,23 @@ def markov_checks(
     bias: Bias,
     variance: float | None,
     run: RunRecord,
-    delta: float,
+    fall: float,
 ) -> tuple[Check, ...]:
     """Every check of a run of Markov chains.
 
-    A check whose quantity the sampler did not record is left out; so are those relative to λ̂ + δ where that is not
+    A check whose quantity the sampler did not record is left out; so are those relative to λ̂ + Δ where that is not
     positive, since then no size is small.
 
     Args:
         llc: tK in float64. stats: what the sampler recorded.
         bias: the bound that `estimate` includes. variance: Var[tK], None where it is not known.
-        delta: δ of the descent, nats, ≥ 0.
+        fall: Δ = tK(w*) − tK(w_min) along the descent, nats, ≥ 0.
     """
     adjusted = is_adjusted(run.settings)
-    scale = estimate.llc + delta
+    scale = estimate.llc + fall
+    slope, unmeasured = _slope(llc, stats, run, points=adjusted)
     checks = [
-        *_unit(estimate, delta),
+        *_unit(estimate, fall),
         _mixing(estimate),
         _size(estimate),
         at_least(
@@ -127,7 +128,7 @@ def markov_checks(
         _standstill(llc),
         _distinct(llc),
         _drift(llc, estimate.se, scale, run.runs.tolerance),
-        *_relative(estimate, variance, scale, _pull(run), run.runs.tolerance),
+        *_relative(estimate, None if variance is None else variance - slope, scale, unmeasured, run.runs.tolerance),
     ]
     if not adjusted:
         checks += _discretisation(bias, scale, run.runs.tolerance)
@@ -144,41 +145,60 @@ def markov_checks(
     return tuple(checks)
 
 
-def _unit(estimate: Estimate | WeightedEstimate, delta: float) -> list[Check]:
-    """λ̂ + δ, in whose units errors are judged: positive, and not hidden by the noise."""
-    scale = estimate.llc + delta
+def _unit(estimate: Estimate | WeightedEstimate, fall: float) -> list[Check]:
+    """λ̂ + Δ, in whose units errors are judged: positive, and not hidden by the noise.
+
+    It is what λ̂ would be if tK were counted from where the descent ended, w* or not.
+    """
+    scale = estimate.llc + fall
     if scale > 0:
         advice = "the estimate is lost in its noise; give the run more gradients"
-        return [at_least("(λ̂ + δ)/standard error", known(scale / estimate.se), 2.0, -np.inf, advice)]
+        return [at_least("(λ̂ + Δ)/standard error", known(scale / estimate.se), 2.0, -np.inf, advice)]
     if scale > -2.0 * estimate.se:
         advice = f"it is zero within its standard error of {estimate.se:.2g}; give the run more gradients"
     else:
         advice = (
-            f"tK averages {estimate.llc:.4g}, further below zero than w* lies above a minimum of the localized loss "
-            f"(δ = {delta:.4g}), so that no error can be judged relative to λ̂; train longer"
+            f"tK averages {estimate.llc:.4g}, lower than where the descent from w* ended (Δ = {fall:.4g}), so that no "
+            "error can be judged relative to λ̂; train longer"
         )
-    reason = f"λ̂ + δ is {scale:.4g} and not positive: {advice}"
+    reason = f"λ̂ + Δ is {scale:.4g} and not positive: {advice}"
     return [
-        Check(name="λ̂ + δ in nats", value=scale, reliable="> 0", uncertain="any", outcome="uncertain", reason=reason)
+        Check(name="λ̂ + Δ in nats", value=scale, reliable="> 0", uncertain="any", outcome="uncertain", reason=reason)
     ]
 
 
-def _pull(run: RunRecord) -> float:
-    """γ‖w_min − w*‖² in nats: where a minimum of U lies away from w*, the localizer holds it on a slope of tK."""
-    return 0.0 if run.descent is None else run.localization * run.descent.distance**2
+def _slope(llc: Draws, stats: Stats, run: RunRecord, points: bool) -> tuple[float, float]:
+    """What the slope of tK at the minimum of U adds to Var[tK], in nats: as measured, and at most where it is not.
+
+    Where that minimum lies at a distance D from w*, the localizer holds the posterior on a slope of tK. On a Gaussian
+    posterior with tK of curvature tH ≥ 0 and A = tH + γ, λ̂ + Δ is ½tr(tHA⁻¹) and Var[tK] is ½tr((tHA⁻¹)²) + s with
+    s = γ²(w_min−w*)ᵀA⁻¹(w_min−w*) ≤ γD². The covariance of tK and the localizer is ½tr(tHA⁻¹·γA⁻¹) − s, so that Var[tK]
+    and it add up to λ̂ + Δ, times the square of the temperature where chains are too hot.
+
+    Args:
+        points: whether each draw is one point; means over steps do not tell the covariance.
+    """
+    most = 0.0 if run.descent is None else run.localization * run.descent.distance**2
+    if not points or "distance_squared" not in stats:
+        return 0.0, most
+    localizer = 0.5 * run.localization * stats["distance_squared"]
+    covariance = float(np.mean((llc - llc.mean()) * (localizer - localizer.mean())))
+    return min(max(-covariance, 0.0), most), 0.0
 
 
-def _relative(estimate: Estimate, variance: float | None, scale: float, pull: float, tolerance: float) -> list[Check]:
+def _relative(
+    estimate: Estimate, variance: float | None, scale: float, unmeasured: float, tolerance: float
+) -> list[Check]:
     """The interval's width and the spread of tK.
 
-    On a Gaussian posterior with tK of curvature tH and A = tH + γ, λ̂ + δ + pull/2 is ½tr(tHA⁻¹), and Var[tK] is
-    ½tr((tHA⁻¹)²) plus what the slope adds, γ²(w_min−w*)ᵀA⁻¹(w_min−w*) ≤ pull. At a minimum the pull is zero.
+    Args:
+        variance: Var[tK] less what a slope is measured to add. unmeasured: what one may add beyond that.
     """
     if not scale > 0:
         return []
     checks = [
         at_most(
-            "half width/(λ̂ + δ)",
+            "half width/(λ̂ + Δ)",
             known(estimate.half_width / scale),
             tolerance,
             WIDTH * 0.5,
@@ -190,8 +210,8 @@ def _relative(estimate: Estimate, variance: float | None, scale: float, pull: fl
             "tK is spread wider than its mean allows; the step is too large or the chains are not in equilibrium: "
             "take a smaller step or a longer warm-up"
         )
-        share = known(variance / (scale + 1.5 * pull))
-        checks.append(at_most("Var[tK]/(λ̂ + δ + 3γD²/2)", share, 1.3, 2.0, advice))
+        share = known(variance / scale)
+        checks.append(at_most("Var[tK] less its slope/(λ̂ + Δ)", share, 1.3, 2.0 + unmeasured / scale, advice))
     return checks
 
 
@@ -295,14 +315,14 @@ def _discretisation(bias: Bias, scale: float, tolerance: float) -> list[Check]:
         return []
     return [
         at_most(
-            "effect of the step size/(λ̂ + δ)",
+            "effect of the step size/(λ̂ + Δ)",
             known(bias.step_effect / scale),
             0.1,
             0.5,
             "the step is too large for this target; take a smaller step or hmc",
         ),
         at_most(
-            "2.1 s.e. of the discretisation error/(λ̂ + δ)",
+            "2.1 s.e. of the discretisation error/(λ̂ + Δ)",
             known(WIDTH * bias.se / scale),
             tolerance,
             np.inf,
@@ -339,7 +359,7 @@ def _baseline(run: RunRecord, scale: float) -> list[Check]:
     lane = "run it in float64" if run.precision == "float32" else "make the losses smaller by a constant"
     advice = f"L_n(w) − L_n(w*) is lost in the rounding of {run.precision}; {lane}"
     share = None if error is None else known(error / scale)
-    return [at_most("rounding of tK/(λ̂ + δ)", share, BASELINE_SHARE * run.runs.tolerance, 0.5, advice)]
+    return [at_most("rounding of tK/(λ̂ + Δ)", share, BASELINE_SHARE * run.runs.tolerance, 0.5, advice)]
 
 
 def _distance(distance_squared: Draws) -> list[Check]:
@@ -360,21 +380,21 @@ def _other_law(biased: str) -> Check:
 # Weighted draws ---------------------------------------------------------------------------------
 
 
-def weighted_checks(estimate: WeightedEstimate, run: RunRecord, delta: float) -> tuple[Check, ...]:
-    """Every check of importance-weighted draws from independent fits; errors are judged in units of λ̂ + δ."""
-    tolerance, scale = run.runs.tolerance, estimate.llc + delta
+def weighted_checks(estimate: WeightedEstimate, run: RunRecord, fall: float) -> tuple[Check, ...]:
+    """Every check of importance-weighted draws from independent fits; errors are judged in units of λ̂ + Δ."""
+    tolerance, scale = run.runs.tolerance, estimate.llc + fall
     advice = "the fitted family does not cover the posterior; take hmc or mclmc for this target"
     checks = [
         at_most("k̂", estimate.k_hat, K_HAT_TO_ACCEPT, K_HAT_TO_DRAW_ON, advice),
         at_most("gap in nats", estimate.gap, GAP_TO_ACCEPT, GAP_TO_DRAW_ON, advice),
         at_least("importance sample size", estimate.ess, ESS_TO_STOP, 50, f"few draws carry the weight; {advice}"),
-        *_unit(estimate, delta),
+        *_unit(estimate, fall),
         _agreement(estimate.fits, scale, tolerance),
     ]
     if scale > 0:
         advice = "the interval is wider than the tolerance; take more draws, or hmc"
         width = known(estimate.half_width / scale)
-        checks.append(at_most("half width/(λ̂ + δ)", width, tolerance, 2 * tolerance, advice))
+        checks.append(at_most("half width/(λ̂ + Δ)", width, tolerance, 2 * tolerance, advice))
     checks = [_strict(check) for check in checks]
     checks += _baseline(run, scale)
     if run.biased is not None:

@@ -760,7 +760,7 @@ class Budget(Strict):
 class RunSettings(Strict):
     """How long a run may go and when it may stop.
 
-    A run stops when the half-width of its 95 % interval is at most tolerance·(λ̂ + δ) and its chains agree, or when
+    A run stops when the half-width of its 95 % interval is at most tolerance·(λ̂ + Δ) and its chains agree, or when
     the budget is used up.
     """
 

@@ -52,7 +52,9 @@ def draw_convergence(curve: Convergence, record: AnalysisRecord, path: Path) -> 
 def _tolerance_band(axes: Axes, record: AnalysisRecord) -> None:
     if record.llc is None:
         return
-    reach = record.run.runs.tolerance * (record.llc + (record.delta or 0.0))
+    descent = record.run.descent
+    fall = 0.0 if descent is None else descent.fall(record.gamma)
+    reach = record.run.runs.tolerance * (record.llc + fall)
     label = f"tolerance ±{100 * record.run.runs.tolerance:.3g} % about the last estimate"
     for value, text in ((record.llc - reach, label), (record.llc + reach, None)):
         axes.axhline(value, color=FAINT, linestyle=":", linewidth=1.2, label=text)

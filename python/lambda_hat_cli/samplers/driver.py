@@ -161,13 +161,13 @@ def run_markov(
     runs: RunSettings,
     ledger: GradientLedger,
     stopwatch: Stopwatch,
-    delta: float,
+    fall: float,
     say: Say,
 ) -> MarkovRun:
     """Warm up and draw until the tolerance is met or the budget is used up.
 
     Args:
-        key: the run's key. delta: δ of the descent, nats; the tolerance is relative to λ̂ + δ.
+        key: the run's key. fall: Δ of the descent, nats; the tolerance is relative to λ̂ + Δ.
         ledger: books every gradient; the budget is exceeded by less than one block of BLOCK_DRAWS draws.
         say: takes the progress lines.
     """
@@ -179,7 +179,7 @@ def run_markov(
     except SamplerDiverged as end:
         return MarkovRun(empty_trace(runs.chains), {}, None, "diverged", str(end))
     with stopwatch.phase("sampling"):
-        return _record(sampler, posterior, warmed, key, runs, ledger, delta, say)
+        return _record(sampler, posterior, warmed, key, runs, ledger, fall, say)
 
 
 def _record(
@@ -189,7 +189,7 @@ def _record(
     key: PRNGKeyArray,
     runs: RunSettings,
     ledger: GradientLedger,
-    delta: float,
+    fall: float,
     say: Say,
 ) -> MarkovRun:
     keys = chain_keys(key, runs.chains)
@@ -231,7 +231,7 @@ def _record(
         recording.leave_out(_settling(sampler.settling_share, warmed, recording.draws))
         spent = ledger.total - gradients_before
         checked = _checked(
-            sampler.settings, warmed, recording.kept(), runs, delta, spent, time.monotonic() - start, ledger, say
+            sampler.settings, warmed, recording.kept(), runs, fall, spent, time.monotonic() - start, ledger, say
         )
         if checked.stop or recording.draws >= next_review:
             next_review = 2 * recording.draws
@@ -323,7 +323,7 @@ def _checked(
     warmed: WarmedUp,
     stats: dict[str, np.ndarray],
     runs: RunSettings,
-    delta: float,
+    fall: float,
     gradients: float,
     seconds: float,
     ledger: GradientLedger,
@@ -337,7 +337,7 @@ def _checked(
     except UnusableTrace as trouble:
         say(f"{draws} draws: {trouble}")
         return _Checked(stop=False, coarse=False)
-    scale = estimate.llc + delta
+    scale = estimate.llc + fall
     rate = gradients / seconds
     left = _seconds_left(estimate, runs.tolerance * scale, seconds, ledger, rate)
     say(

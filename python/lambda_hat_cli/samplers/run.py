@@ -131,10 +131,10 @@ def _draw(
     say: Say,
 ) -> MarkovRun:
     key = run_key(row.seed)
-    delta = 0.0 if descent is None else descent.delta
+    fall = 0.0 if descent is None else descent.fall(row.posterior.localization)
     if isinstance(row.settings, ViSettings):
         with stopwatch.phase("sampling"):
-            fitted = fit_and_draw(posterior, row.settings, key, row.runs, ledger, delta, say)
+            fitted = fit_and_draw(posterior, row.settings, key, row.runs, ledger, fall, say)
         return MarkovRun(fitted.trace, fitted.tuned, None, fitted.status, fitted.reason)
     sampler: AbstractMarkovSampler
     if isinstance(row.settings, HmcSettings):
@@ -143,7 +143,7 @@ def _draw(
         sampler = AdjustedMclmcSampler(row.settings) if row.settings.adjusted else MclmcSampler(row.settings)
     else:
         sampler = SgldSampler(row.settings)
-    return run_markov(sampler, posterior, key, row.runs, ledger, stopwatch, delta, say)
+    return run_markov(sampler, posterior, key, row.runs, ledger, stopwatch, fall, say)
 
 
 def _record(

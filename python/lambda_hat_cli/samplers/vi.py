@@ -115,14 +115,14 @@ def fit_and_draw(
     key: PRNGKeyArray,
     runs: RunSettings,
     ledger: GradientLedger,
-    delta: float,
+    fall: float,
     say: Say,
 ) -> VariationalRun:
     """Fit q twice from keys of their own, then draw from each, `settings.draws` times or more.
 
     `auto` takes a Gaussian, and goes on to a flow where the Gaussian's weights do not vouch for it, d is small and time
     is left; it keeps the family whose worst fit has the lower k̂.
-    `delta` = U(w*) − min U enters the scale λ̂ + δ that errors are judged by.
+    `fall` = tK(w*) − tK(w_min) enters the scale λ̂ + Δ that errors are judged by.
 
     Where the gradient budget does not hold `settings.steps` the fits are shorter, with their whole learning-rate
     schedule, and the status is budget_exhausted; so it is when the time runs out during a fit. Either way q is drawn
@@ -142,7 +142,7 @@ def fit_and_draw(
         if kept is not None and time.monotonic() >= ledger.deadline:
             reason = f"the budget of seconds ended before {family} was tried: give runs.budget.seconds more"
             break
-        attempt = _attempt(posterior, whitening, settings, family, family_key, runs, delta, ledger, say)
+        attempt = _attempt(posterior, whitening, settings, family, family_key, runs, fall, ledger, say)
         if attempt is None:
             reason = (
                 f"the budget of {ledger.limit:,.0f} gradients holds no fit of {family} with "
@@ -153,7 +153,7 @@ def fit_and_draw(
         tried += 1
         if kept is None or attempt.k_hat < kept.k_hat:
             kept, kept_number, reason = attempt, tried, attempt.reason
-        scale = delta + (0.0 if attempt.estimate is None else attempt.estimate.llc)
+        scale = fall + (0.0 if attempt.estimate is None else attempt.estimate.llc)
         if attempt.estimate is not None and may_accept(attempt.estimate, runs.tolerance, scale):
             break
     if kept is None:
@@ -194,7 +194,7 @@ def _attempt(
     name: FamilyName,
     key: PRNGKeyArray,
     runs: RunSettings,
-    delta: float,
+    fall: float,
     ledger: GradientLedger,
     say: Say,
 ) -> Attempt | None:
@@ -233,7 +233,7 @@ def _attempt(
             )
         fits.append(training.family)
         draw_keys.append(draw_key)
-    stats, w, estimate = _draw_enough(posterior, whitening, fits, draw_keys, settings.draws, runs, delta, ledger)
+    stats, w, estimate = _draw_enough(posterior, whitening, fits, draw_keys, settings.draws, runs, fall, ledger)
     return Attempt(stats, w if runs.save_positions else None, w[-1, :LINES], estimate, steps, nonfinite_steps, reason)
 
 
@@ -248,7 +248,7 @@ def _draw_enough(
     keys: Sequence[PRNGKeyArray],
     draws: int,
     runs: RunSettings,
-    delta: float,
+    fall: float,
     ledger: GradientLedger,
 ) -> tuple[dict[str, np.ndarray], np.ndarray, WeightedEstimate | None]:
     """A pilot of `draws` of each fit, and as many draws afresh as it shows to be needed.
@@ -267,7 +267,7 @@ def _draw_enough(
     estimate = pilot[2]
     if estimate is None or most < 2 or time.monotonic() >= ledger.deadline:
         return pilot
-    needed = draws_needed(estimate, draws, runs.tolerance, delta + estimate.llc)
+    needed = draws_needed(estimate, draws, runs.tolerance, fall + estimate.llc)
     if needed == 0:
         return pilot
     numbers = range(1, 1 + min(most, math.ceil(min(needed, MOST_DRAWS) / draws)))

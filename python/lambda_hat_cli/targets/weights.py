@@ -114,14 +114,17 @@ def _called(
     none is paired, and those of the file are the second result.
 
     Args:
-        ours, theirs: the arrays by name. left: those of the file that are ignored, which no `*` stands for.
+        ours, theirs: the arrays by name. left: those of the file that are ignored, which no `*` stands for, nor for
+            those that `names` gives by themselves.
     """
+    alone = {our: their for our, their in names.items() if "*" not in our}
+    beside = left.union(alone.values())
     called = {name: name for name in ours}
     told: set[str] = set()
     lines = []
     for our, their in names.items():
         if "*" in our:
-            here, there = _numbered(our, ours), _numbered(their, theirs.keys() - left)
+            here, there = _numbered(our, ours.keys() - alone.keys()), _numbered(their, theirs.keys() - beside)
             if len(here) == len(there) > 0:
                 called |= dict(zip(here, there, strict=True))
                 continue
