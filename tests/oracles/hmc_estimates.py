@@ -7,7 +7,7 @@ import jax
 from lambda_hat_cli.estimate.interval import Estimate, estimate_markov
 from lambda_hat_cli.experiment.schema import Budget, HmcSettings, RunSettings
 from lambda_hat_cli.posterior.local import local_posterior
-from lambda_hat_cli.samplers.base import GradientLedger
+from lambda_hat_cli.samplers.base import Deadline, GradientLedger
 from lambda_hat_cli.samplers.driver import Stopwatch, run_markov
 from lambda_hat_cli.samplers.hmc import HmcSampler
 from lambda_hat_cli.targets.load import LoadedTarget
@@ -23,7 +23,7 @@ def hmc_estimate(
 ) -> Estimate:
     """The estimate of a run that reached its tolerance, from a million gradients at most."""
     posterior = local_posterior(target, nbeta / target.n, localization)
-    ledger = GradientLedger(1_000_000, deadline=time.monotonic() + 300)
+    ledger = GradientLedger(1_000_000, deadline=Deadline(time.monotonic() + 300))
     runs = RunSettings(tolerance=tolerance, budget=Budget(gradients=1_000_000))
     outcome = run_markov(_HMC, posterior, jax.random.key(seed), runs, ledger, Stopwatch(), 0.0, silent)
     assert outcome.status == "completed", outcome.reason

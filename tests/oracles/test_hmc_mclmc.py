@@ -18,7 +18,7 @@ from lambda_hat_cli.experiment.schema import Budget, HmcSettings, MclmcSettings,
 from lambda_hat_cli.posterior.local import LocalPosterior
 from lambda_hat_cli.samplers import leaving
 from lambda_hat_cli.samplers.adjusted import AdjustedMclmcSampler, trajectory_steps
-from lambda_hat_cli.samplers.base import AbstractMarkovSampler, GradientLedger, Place, SamplerDiverged
+from lambda_hat_cli.samplers.base import AbstractMarkovSampler, Deadline, GradientLedger, Place, SamplerDiverged
 from lambda_hat_cli.samplers.driver import MarkovRun, Stopwatch, chain_keys, run_markov
 from lambda_hat_cli.samplers.filling import ENERGY_ERROR, Mover, stands_still
 from lambda_hat_cli.samplers.hmc import HmcSampler, trajectory
@@ -41,7 +41,7 @@ integrators = blackjax.mcmc.integrators
 def run(
     sampler: AbstractMarkovSampler, posterior: LocalPosterior, seed: int, tolerance: float, gradients: int = 2_000_000
 ) -> tuple[MarkovRun, GradientLedger]:
-    ledger = GradientLedger(gradients, deadline=time.monotonic() + 300)
+    ledger = GradientLedger(gradients, deadline=Deadline(time.monotonic() + 300))
     runs = RunSettings(tolerance=tolerance, budget=Budget(gradients=gradients))
     return run_markov(sampler, posterior, jax.random.key(seed), runs, ledger, Stopwatch(), 0.0, silent), ledger
 

@@ -14,7 +14,15 @@ from jaxtyping import Array, Float
 from lambda_hat_cli.experiment.schema import RunSettings, SgldSettings
 from lambda_hat_cli.posterior.local import Anchor, LocalPosterior, local_posterior
 from lambda_hat_cli.samplers import driver, sgld
-from lambda_hat_cli.samplers.base import BudgetUsedUp, GradientLedger, Review, SamplerDiverged, SoFar, WarmedUp
+from lambda_hat_cli.samplers.base import (
+    BudgetUsedUp,
+    Deadline,
+    GradientLedger,
+    Review,
+    SamplerDiverged,
+    SoFar,
+    WarmedUp,
+)
 from lambda_hat_cli.samplers.driver import Stopwatch, advance, chain_keys, run_markov
 from lambda_hat_cli.samplers.recording import Recording
 from lambda_hat_cli.samplers.sgld import SgldSampler
@@ -196,7 +204,7 @@ def test_a_recording_starts_again_only_with_the_seconds_to_draw_as_much(monkeypa
     recording.add({"llc": np.zeros((2, 50)), "gradients": np.ones((2, 50))}, None)
     ready = WarmedUp(None, None, {}, None, {"llc": np.zeros((2, 0))}, {})
     for seconds_left in (3600.0, 5.0):
-        ledger = GradientLedger(1e6, deadline=time.monotonic() + seconds_left)
+        ledger = GradientLedger(1e6, deadline=Deadline(time.monotonic() + seconds_left))
         driver._reviewed(
             sampler(), posterior, ready, None, jax.random.split(jax.random.key(0)), recording, 10.0, False, ledger
         )

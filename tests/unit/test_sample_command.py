@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -210,6 +211,24 @@ def test_a_spent_budget_is_a_result(sample: Sample, tmp_path: Path) -> None:
     record = RunFolder(tmp_path / "runs" / ("b" * 16)).record
     assert (record.status, record.draws) == ("budget_exhausted", 0)
     assert "500 gradients" in str(record.reason)
+
+
+def test_a_process_that_is_to_be_ended_saves_what_it_has(sample: Sample, tmp_path: Path) -> None:
+    endless = RunSettings(chains=4, tolerance=1e-4, budget=Budget(gradients=10**9))
+    runs = (row(runs=endless), row(runs=endless, id="c" * 16))
+    began = time.monotonic()
+    done = sample(*runs, more=("--time-limit", "24", "--failures", str(tmp_path / "failures")))
+    assert done.returncode == 0, done.stderr
+    assert time.monotonic() - began < 24
+    folder = RunFolder(tmp_path / "runs" / ("b" * 16))
+    assert folder.record.status == "budget_exhausted"
+    assert "time limit" in str(folder.record.reason)
+    assert "--max_time" in str(folder.record.reason)
+    trace = folder.trace()
+    assert trace is not None
+    assert trace.posterior["llc"].shape == (4, folder.record.draws)
+    note = FailureNote.model_validate_json((tmp_path / "failures" / f"sample-{'c' * 16}.json").read_text())
+    assert "was not begun" in note.message
 
 
 def test_another_lane_is_refused(sample: Sample, tmp_path: Path) -> None:

@@ -21,12 +21,14 @@ process SAMPLE {
     """
     unset "\${!JAX_@}" "\${!XLA_@}" "\${!PJRT_@}" "\${!MPL@}" "\${!MATPLOTLIB@}" "\${!PYTHON@}"
     export JAX_ENABLE_X64=${task.ext.precision == 'float64' ? 1 : 0} JAX_DEFAULT_PRNG_IMPL=threefry2x32 JAX_PLATFORMS=${task.ext.platform ?: 'cpu'}
+    export XLA_PYTHON_CLIENT_PREALLOCATE=false
     export NPROC=${task.cpus} OMP_NUM_THREADS=${task.cpus} OPENBLAS_NUM_THREADS=${task.cpus} MKL_NUM_THREADS=${task.cpus}
     cat > rows.jsonl <<'JSON'
     ${pack.rows*.json.join('\n    ')}
     JSON
     ${Parts.together(target_files, 'target')}
-    sample --rows rows.jsonl --target target --out runs --failures failures --progress progress.jsonl
+    sample --rows rows.jsonl --target target --out runs --failures failures --progress progress.jsonl \\
+        ${task.time ? "--time-limit ${task.time.toSeconds()}" : ''}
     if [ -d runs ]; then ln -s runs published; fi
     """
 

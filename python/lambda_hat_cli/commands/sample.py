@@ -14,6 +14,7 @@ from lambda_hat_cli.commands.cli import (
     stage_command,
 )
 from lambda_hat_cli.experiment.rows import RunRow
+from lambda_hat_cli.samplers.base import leave_by
 from lambda_hat_cli.samplers.run import sample
 from lambda_hat_cli.targets.threads import hold_compiler_threads
 
@@ -23,10 +24,19 @@ from lambda_hat_cli.targets.threads import hold_compiler_threads
 @click.option("--target", required=True, type=PathArgument, metavar="DIR", help="The folder that build-target wrote.")
 @click.option("--out", required=True, type=PathArgument, metavar="DIR", help="Gets a folder a run, named by its id.")
 @click.option("--progress", type=PathArgument, metavar="FILE", help="Gets the progress as JSON lines, to be watched.")
+@click.option(
+    "--time-limit",
+    type=click.FloatRange(min=0, min_open=True),
+    metavar="SECONDS",
+    help="When the process is ended from outside: runs save what they have some time before.",
+)
 @failures_option
 @stage_command("sample")
-def main(rows: Path, target: Path, out: Path, progress: Path | None, failures: Path | None) -> None:
+def main(
+    rows: Path, target: Path, out: Path, progress: Path | None, time_limit: float | None, failures: Path | None
+) -> None:
     """Draw from the local posterior of one target, run after run; progress goes to stderr."""
+    end = leave_by(time_limit)
     hold_compiler_threads()
 
     def work(run: RunRow) -> None:
@@ -39,7 +49,7 @@ def main(rows: Path, target: Path, out: Path, progress: Path | None, failures: P
         with log.ends():
             log.write("running", "started")
             check_code(run.code)
-            record = sample(run, target, out / run.id, say)
+            record = sample(run, target, out / run.id, say, end)
             log.write(record.status, record.reason or "done")
 
     each_run("sample", rows, failures, work)

@@ -27,6 +27,37 @@ class Place(NamedTuple):
     gradient: Float[Array, " d"]
 
 
+# A task is ended up to this long before its limit: a scheduler's clock is coarse, and Nextflow asks it for an early
+# signal, which ends the task at once. The last block of draws, the trace and the record take their time as well.
+RESERVE = 90.0
+LARGEST_RESERVE = 0.5
+
+
+def leave_by(time_limit: float | None) -> float:
+    """When a process that is ended in `time_limit` seconds must have its results saved: a value of time.monotonic()."""
+    if time_limit is None:
+        return math.inf
+    return time.monotonic() + time_limit - min(RESERVE, LARGEST_RESERVE * time_limit)
+
+
+@dataclass(frozen=True)
+class Deadline:
+    """When a run's time is up.
+
+    Attributes:
+        at: a value of time.monotonic(). limit: which limit it is. remedy: what gives more time; both for the reason.
+    """
+
+    at: float = math.inf
+    limit: str = "the budget of seconds"
+    remedy: str = "give runs.budget.seconds more"
+
+    @property
+    def passed(self) -> bool:
+        """Whether no time is left."""
+        return time.monotonic() >= self.at
+
+
 @dataclass
 class GradientLedger:
     """True counts of gradient work by phase, summed over chains.
@@ -35,13 +66,13 @@ class GradientLedger:
         equivalents: full-data gradient equivalents (a Hessian-vector product counts two, a mini-batch its share).
         evaluations: plain number of gradient evaluations, whatever their batch.
         limit: the run's budget in full-data equivalents.
-        deadline: the run's budget in time, as a value of time.monotonic().
+        deadline: the end of the run's time.
     """
 
     limit: float
     equivalents: dict[str, float] = field(default_factory=lambda: defaultdict(float))
     evaluations: dict[str, int] = field(default_factory=lambda: defaultdict(int))
-    deadline: float = math.inf
+    deadline: Deadline = Deadline()
 
     def add(self, phase: str, evaluations: int, share: float = 1.0) -> None:
         """Book `evaluations` gradients, each worth `share` of a full-data gradient."""
@@ -61,7 +92,7 @@ class GradientLedger:
     def share(self, fraction: float) -> "Share":
         """A bound at `fraction` of the gradients and of the seconds that are left."""
         now = time.monotonic()
-        return Share(self, self.total + fraction * self.left, now + fraction * (self.deadline - now))
+        return Share(self, self.total + fraction * self.left, now + fraction * (self.deadline.at - now))
 
     def require(self, phase: str) -> None:
         """Go on with `phase` only while gradients and time are left.
@@ -73,8 +104,8 @@ class GradientLedger:
             raise BudgetUsedUp(
                 f"the budget of {self.limit:,.0f} gradients was used up during {phase}: give runs.budget.gradients more"
             )
-        if time.monotonic() >= self.deadline:
-            raise BudgetUsedUp(f"the budget of seconds was used up during {phase}: give runs.budget.seconds more")
+        if self.deadline.passed:
+            raise BudgetUsedUp(f"{self.deadline.limit} was used up during {phase}: {self.deadline.remedy}")
 
 
 @dataclass(frozen=True)

@@ -296,7 +296,7 @@ def _reviewed(
     kept = recording.kept()
     spent = float(kept["gradients"].sum()) if kept else 0.0
     share = 1.0 - recording.first / recording.draws
-    may_restart = 0 < spent <= ledger.left and share * seconds <= ledger.deadline - time.monotonic()
+    may_restart = 0 < spent <= ledger.left and share * seconds <= ledger.deadline.at - time.monotonic()
     found = SoFar(may_restart, coarse, ledger)
     # Draws fold numbers counted up from 0 into the same keys.
     key = jax.random.fold_in(keys[0], np.uint32(0xFFFFFFFF - recording.draws))
@@ -373,7 +373,7 @@ def _in_equilibrium(virial: np.ndarray, tolerance: float) -> bool:
 
 def _seconds_left(estimate: Estimate, wanted: float, seconds: float, ledger: GradientLedger, rate: float) -> float:
     """Seconds until the interval is narrow enough at the rate so far, bounded by the budget."""
-    budget = min(ledger.left / rate, max(0.0, ledger.deadline - time.monotonic()))
+    budget = min(ledger.left / rate, max(0.0, ledger.deadline.at - time.monotonic()))
     statistical = wanted - estimate.bias
     if not statistical > 0:
         return budget

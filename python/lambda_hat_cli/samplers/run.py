@@ -23,7 +23,7 @@ from lambda_hat_cli.experiment.rows import RunRow
 from lambda_hat_cli.experiment.schema import HmcSettings, MclmcSettings, Precision, ViSettings
 from lambda_hat_cli.posterior.local import LocalPosterior, local_posterior, resolve_inverse_temperature
 from lambda_hat_cli.samplers.adjusted import AdjustedMclmcSampler
-from lambda_hat_cli.samplers.base import AbstractMarkovSampler, GradientLedger, Say
+from lambda_hat_cli.samplers.base import AbstractMarkovSampler, Deadline, GradientLedger, Say
 from lambda_hat_cli.samplers.descent import descend
 from lambda_hat_cli.samplers.driver import MarkovRun, Stopwatch, run_markov
 from lambda_hat_cli.samplers.hmc import HmcSampler
@@ -35,26 +35,35 @@ from lambda_hat_cli.targets.load import LoadedTarget, load_target
 PACKAGES = ("equinox", "jax", "jaxlib", "netCDF4", "numpy", "optax", "scipy")
 
 
-def sample(row: RunRow, target: Path, out: Path, say: Say) -> RunRecord:
+def sample(row: RunRow, target: Path, out: Path, say: Say, leave_by: float = math.inf) -> RunRecord:
     """Run the sampler of `row` on the target in folder `target` and write the run folder `out`.
 
     A run that diverges or runs out of budget is a result: its status and reason are in run.json. Of several runs in one
     process each has its own seconds; the first one's hold what they share, loading and compiling.
 
+    Args:
+        leave_by: when the process must end, as a value of time.monotonic().
+
     Returns:
         What run.json says.
 
     Raises:
-        UserError: when `out` exists, the target folder is damaged or another one, or the process has not the row's
-            precision.
+        UserError: when `out` exists, the target folder is damaged or another one, the process has not the row's
+            precision or device, or it must end before the run has begun.
     """
     began = time.monotonic()
     _check_precision(row)
+    _check_device(row)
+    if began >= leave_by:
+        raise UserError(
+            f"run {row.id} ({row.folder}) was not begun: the task's time limit left it no time. Give --max_time more, "
+            "where that bounds it, or let fewer runs share a process (runs.pack)"
+        )
     with new_folder(out) as draft:
         stopwatch = Stopwatch()
         with stopwatch.phase("load"):
             loaded = _open(row, target)
-        record, trace = sample_loaded(row, loaded, began, stopwatch, say)
+        record, trace = sample_loaded(row, loaded, began, stopwatch, say, leave_by)
         write_trace(draft / "trace.nc", trace, {"run_id": row.id})
         write_record(draft / "run.json", record)
     say(f"{record.status}{f': {record.reason}' if record.reason else ''}")
@@ -62,18 +71,22 @@ def sample(row: RunRow, target: Path, out: Path, say: Say) -> RunRecord:
 
 
 def sample_loaded(
-    row: RunRow, loaded: LoadedTarget, began: float, stopwatch: Stopwatch, say: Say
+    row: RunRow, loaded: LoadedTarget, began: float, stopwatch: Stopwatch, say: Say, leave_by: float = math.inf
 ) -> tuple[RunRecord, Trace]:
     """Run the sampler of `row` on a target in memory, whose arrays have the row's precision.
 
     Args:
         began: when the run's budget of seconds and its total began, as a value of time.monotonic().
         stopwatch: takes the seconds of each phase.
+        leave_by: when the process must end, as a value of time.monotonic().
 
     Returns:
         The record and the draws that a run folder holds.
     """
-    ledger = GradientLedger(row.runs.budget.gradients, deadline=began + row.runs.budget.seconds)
+    deadline = Deadline(began + row.runs.budget.seconds)
+    if leave_by < deadline.at:
+        deadline = Deadline(leave_by, "the task's time limit", "give --max_time more")
+    ledger = GradientLedger(row.runs.budget.gradients, deadline=deadline)
     with stopwatch.phase("load"):
         beta = resolve_inverse_temperature(row.posterior.inverse_temperature, loaded.n)
         posterior = local_posterior(loaded, beta, row.posterior.localization)
@@ -102,6 +115,15 @@ def _check_precision(row: RunRow) -> None:
         raise UserError(
             f"run {row.id} ({row.folder}) asks for precision {row.precision}, but this lane runs JAX in {seen}; "
             f"start it in the {row.precision} lane (JAX_ENABLE_X64={int(row.precision == 'float64')})"
+        )
+
+
+def _check_device(row: RunRow) -> None:
+    seen = jax.devices()[0].platform
+    if row.device not in ("auto", seen):
+        raise UserError(
+            f'run {row.id} ({row.folder}) asks for runs.device "{row.device}", but JAX runs on the {seen} here: '
+            "-profile gpu gives runs a GPU, and leaves those that ask for the cpu there"
         )
 
 

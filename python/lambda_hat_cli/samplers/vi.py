@@ -1,7 +1,6 @@
 """Variational inference: two independent fits of a family and importance-weighted draws from each."""
 
 import math
-import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -139,8 +138,8 @@ def fit_and_draw(
     reason: str | None = None
     tried = kept_number = 0
     for family, family_key in zip(families(settings, posterior.d), family_keys, strict=False):
-        if kept is not None and time.monotonic() >= ledger.deadline:
-            reason = f"the budget of seconds ended before {family} was tried: give runs.budget.seconds more"
+        if kept is not None and ledger.deadline.passed:
+            reason = f"{ledger.deadline.limit} was used up before {family} was tried: {ledger.deadline.remedy}"
             break
         attempt = _attempt(posterior, whitening, settings, family, family_key, runs, fall, ledger, say)
         if attempt is None:
@@ -228,8 +227,8 @@ def _attempt(
         nonfinite_steps += int(training.nonfinite_steps)
         if done < steps:
             reason = (
-                f"the budget of seconds ended fit {number} after {done} of {settings.steps} steps: "
-                "give runs.budget.seconds more"
+                f"{ledger.deadline.limit} was used up after {done} of {settings.steps} steps of fit {number}: "
+                f"{ledger.deadline.remedy}"
             )
         fits.append(training.family)
         draw_keys.append(draw_key)
@@ -265,7 +264,7 @@ def _draw_enough(
     affordable = (ledger.left - LINES * (NODES + 1)) / (len(fits) * LOSS_SHARE)
     most = int(min(MOST_DRAWS, MOST_NUMBERS / posterior.d, affordable) // draws)
     estimate = pilot[2]
-    if estimate is None or most < 2 or time.monotonic() >= ledger.deadline:
+    if estimate is None or most < 2 or ledger.deadline.passed:
         return pilot
     needed = draws_needed(estimate, draws, runs.tolerance, fall + estimate.llc)
     if needed == 0:
@@ -292,7 +291,7 @@ def _draw_batches(
     rows: list[list[dict[str, np.ndarray]]] = [[] for _ in fits]
     points: list[list[np.ndarray]] = [[] for _ in fits]
     for number in numbers:
-        if number > numbers.start and time.monotonic() >= ledger.deadline:
+        if number > numbers.start and ledger.deadline.passed:
             break
         for index, (fit, key) in enumerate(zip(fits, keys, strict=True)):
             row, w = _draw(posterior, whitening, fit, draws, jax.random.fold_in(key, number))
@@ -340,7 +339,7 @@ def _train(
     start = _optimizer(rate, total, posterior.d).init(eqx.filter(family, eqx.is_inexact_array))
     training = Training(family, start, key, jnp.asarray(0))
     done = 0
-    while done < schedule.steps and time.monotonic() < ledger.deadline:
+    while done < schedule.steps and not ledger.deadline.passed:
         block = min(BLOCK_STEPS, schedule.steps - done)
         training, elbo = _descend(posterior, whitening, training, jnp.asarray(block), schedule.per_stratum, rate, total)
         done += block
