@@ -5,6 +5,7 @@ import com.esotericsoftware.kryo.io.Output
 import com.google.common.hash.Hasher
 import groovy.transform.CompileStatic
 import java.nio.file.Path
+import java.util.concurrent.ConcurrentHashMap
 import nextflow.util.CacheFunnel
 import nextflow.util.CacheHelper
 import nextflow.util.KryoHelper
@@ -16,21 +17,34 @@ import nextflow.util.KryoHelper
 @CompileStatic
 class Pack implements CacheFunnel {
 
+    /** This run's packs by id, with the sizes known so far. */
+    private static final Map<String, Pack> PLANNED = new ConcurrentHashMap<>()
+
     /** In the order of the plan. */
     final List<Row> rows
 
     private Pack(List<Row> rows) { this.rows = rows }
 
+    static Collection<Pack> planned() { PLANNED.values() }
+
     static void register() { KryoHelper.register(Pack, ByIds) }
 
     /** The packs of the rows in a file of the plan. */
     static List<Pack> read(Path file) {
-        Row.read(file).groupBy { Row row -> row.fields.pack }.values().collect { List<Row> rows -> new Pack(rows) }
+        Row.read(file).groupBy { Row row -> row.fields.pack }.values().collect { List<Row> rows -> new Pack(rows).noted() }
+    }
+
+    private Pack noted() {
+        PLANNED[id] = this
+        this
     }
 
     String getId() { rows[0].fields.pack as String }
 
     String getTargetId() { rows[0].targetId }
+
+    /** auto, cpu or gpu: the runs of a pack agree on it. */
+    String getDevice() { rows[0].fields.device as String }
 
     String getPrecision() { rows[0].precision }
 
@@ -42,7 +56,7 @@ class Pack implements CacheFunnel {
 
     Pack named() { new Pack(rows*.named()) }
 
-    Pack sized(Path target) { new Pack(rows.collect { Row row -> row.sized(target) }) }
+    Pack sized(Path target) { new Pack(rows.collect { Row row -> row.sized(target) }).noted() }
 
     /** The rows whose runs left these folders, which are named by the runs' ids. */
     Pack of(Collection<Path> folders) {

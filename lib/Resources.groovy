@@ -4,7 +4,8 @@ import nextflow.util.MemoryUnit
 
 /**
  * What a task asks for, computed from the sizes of its rows: d parameters, n data points, chains, bytes a number.
- * Directives read it, so nothing of it enters a row, an id or a cache entry.
+ * Directives read it, so nothing of it enters a row, an id or a cache entry. They have no pack where Nextflow asks for a
+ * job array.
  */
 @CompileStatic
 class Resources {
@@ -18,13 +19,13 @@ class Resources {
     private static final double OWN_SECONDS = 3600d
 
     /** A second CPU pays when one gradient of all chains takes long against starting XLA's threads. */
-    static int cpus(Row row) {
+    private static int cpusOf(Row row) {
         final work = chains(row) * size(row, 'd') * size(row, 'n')
         work < 1e9d ? 1 : work < 1e10d ? 2 : 4
     }
 
     /** Python, JAX and its compiler, the chains' vectors, and the activations of one gradient. */
-    static MemoryUnit memory(Row row, int attempt) {
+    private static MemoryUnit memoryOf(Row row, int attempt) {
         final d = size(row, 'd')
         final numbers = chains(row) * (64 * d + 16 * size(row, 'n') * Math.sqrt(d))
         final bytes = 2 * GIGABYTE + numbers * (row.precision == 'float64' ? 8 : 4)
@@ -32,24 +33,32 @@ class Resources {
     }
 
     /** The rows of a pack follow each other: it needs what its largest needs. */
-    static int cpus(Pack pack) { pack.rows.collect { Row row -> cpus(row) }.max() }
+    static int cpus(Pack pack) { asking(pack)*.rows.flatten().collect { Object row -> cpusOf(row as Row) }.max() }
 
-    static MemoryUnit memory(Pack pack, int attempt) { pack.rows.collect { Row row -> memory(row, attempt) }.max() }
+    static MemoryUnit memory(Pack pack, int attempt) {
+        asking(pack)*.rows.flatten().collect { Object row -> memoryOf(row as Row, attempt) }.max()
+    }
 
     /** The targets of a pack come from one training, which ends when the steps of the longest are taken. */
     static Duration buildTime(Pack pack, int attempt) {
-        final longest = pack.rows.collect { Row row -> training(row) + (isOwn(row) ? OWN_SECONDS : 0d) }.max() as double
-        duration(longest + 10d * (pack.rows.size() - 1), attempt)
+        duration(asking(pack).collect { Pack each ->
+            final longest = each.rows.collect { Row row -> training(row) + (isOwn(row) ? OWN_SECONDS : 0d) }.max() as double
+            longest + 10d * (each.rows.size() - 1)
+        }.max(), attempt)
     }
 
     /** A run ends by itself when its seconds are used up, but for warm-up's last block and writing. */
     static Duration time(Pack pack, int attempt) {
-        final seconds = pack.rows.collect { Row row -> 1.5d * budget(row) + 60 }.sum() as double
-        duration(seconds, attempt)
+        duration(asking(pack).collect { Pack each -> each.rows.collect { Row row -> 1.5d * budget(row) + 60 }.sum() as double }.max(), attempt)
     }
 
     /** Pictures take seconds a run. */
-    static Duration analysisTime(Pack pack, int attempt) { duration(3600 + 30d * pack.rows.size(), attempt) }
+    static Duration analysisTime(Pack pack, int attempt) {
+        duration(asking(pack).collect { Pack each -> 3600 + 30d * each.rows.size() }.max(), attempt)
+    }
+
+    /** The pack alone; without one all of the plan: Nextflow asks once for a whole job array, where no pack is known. */
+    private static Collection<Pack> asking(Pack pack) { pack == null ? Pack.planned() : [pack] }
 
     /** These seconds, and twenty minutes for start and compilation. */
     private static Duration duration(double seconds, int attempt) {

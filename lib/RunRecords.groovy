@@ -9,8 +9,8 @@ class RunRecords {
 
     /** Beside Nextflow's own records: the parameters, where the tasks work, and the versions of everything that runs. */
     static void write(Path folder, Path project, Path work, Map params, String version, Map<String, String> environments) {
-        final packages = environments.collectEntries { stage, id ->
-            [(id): project.resolve("envs/${stage}.txt").readLines().findAll { line -> line.contains('==') }]
+        final packages = environments.collectEntries { _stage, id ->
+            [(id): StageEnvironments.list(project, id).readLines().findAll { line -> line.contains('==') }]
         }
         Files.createDirectories(folder)
         folder.resolve('params.json').text = json(params)

@@ -18,7 +18,7 @@ process BUILD_TARGET {
     script:
     """
     unset "\${!JAX_@}" "\${!XLA_@}" "\${!PJRT_@}" "\${!MPL@}" "\${!MATPLOTLIB@}" "\${!PYTHON@}"
-    export JAX_ENABLE_X64=0 JAX_DEFAULT_PRNG_IMPL=threefry2x32 JAX_PLATFORMS=${task.ext.platform ?: 'cpu'}
+    export JAX_ENABLE_X64=0 JAX_DEFAULT_PRNG_IMPL=threefry2x32 JAX_PLATFORMS=cpu
     export NPROC=${task.cpus} OMP_NUM_THREADS=${task.cpus} OPENBLAS_NUM_THREADS=${task.cpus} MKL_NUM_THREADS=${task.cpus}
     export MPLBACKEND=Agg MPLCONFIGDIR="\$PWD/.matplotlib"
     cat > rows.jsonl <<'JSON'

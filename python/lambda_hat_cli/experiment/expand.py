@@ -197,7 +197,7 @@ def _target_rows(entry: TargetEntry, seed: int, own: OwnFiles, code: Mapping[str
 def _run_rows(
     plan: RunPlan, target: TargetRow, sampler: SamplerEntry, seed: int, code: Mapping[str, str]
 ) -> Iterable[RunRow]:
-    runs = RunSettings.model_validate(plan.runs.model_dump(exclude={"replicates", "pack"}))
+    runs = RunSettings.model_validate(plan.runs.model_dump(include=set(RunSettings.model_fields)))
     temperatures, localizations = _values(plan.posterior.inverse_temperature), _values(plan.posterior.localization)
     for temperature, localization in itertools.product(temperatures, localizations):
         posterior = PosteriorSettings(inverse_temperature=temperature, localization=localization)
@@ -218,6 +218,7 @@ def _run_rows(
                 precision=plan.settings.precision,
                 d=target.d,
                 n=target.n,
+                device=plan.runs.device,
                 code=dict(code),
                 pack=pack_id([identity]),
             )

@@ -34,17 +34,17 @@ def packed_targets(rows: Sequence[TargetRow]) -> tuple[TargetRow, ...]:
 def packed_runs(rows: Sequence[RunRow], sizes: Sequence[int]) -> tuple[RunRow, ...]:
     """The same rows, each with the id of its pack.
 
-    The runs of a pack have the target, the precision, the number of chains and the size in common, so that none gets
-    more CPUs than it would alone: how a sum is split over threads shows in its last digits. Full packs hold one
-    sampler's runs, which compile the same functions; the runs that fill none are put together across samplers, in the
-    order of the rows. Replicates come last within a sampler, so that more of them leave its full packs as they are.
+    The runs of a pack have the target, the precision, the device, the number of chains and the size in common, so that
+    none gets more CPUs than it would alone: how a sum is split over threads shows in its last digits. Full packs hold
+    one sampler's runs, which compile the same functions; the runs that fill none are put together across samplers, in
+    the order of the rows. Replicates come last within a sampler, so that more of them leave its full packs as they are.
 
     Args:
         rows: the planned runs. sizes: for each the number of runs that its pack may hold.
     """
-    lanes: dict[tuple[str, str, int, int], list[RunRow]] = defaultdict(list)
+    lanes: dict[tuple[str, str, str, int, int], list[RunRow]] = defaultdict(list)
     for row, size in zip(rows, sizes, strict=True):
-        lanes[row.target_id, row.precision, row.runs.chains, size].append(row)
+        lanes[row.target_id, row.precision, row.device, row.runs.chains, size].append(row)
     pack_of: dict[str, str] = {}
     for (*_, size), members in lanes.items():
         for pack in _packs(members, size):

@@ -4,6 +4,7 @@ from typing import Any
 
 from lambda_hat_cli.experiment.schema import (
     Count,
+    Device,
     Experiment,
     PosteriorSettings,
     Precision,
@@ -58,6 +59,8 @@ class RunRow(Strict):
         target, target_id, target_kind: the target's name, identity and model kind.
         sampler: the user's name for the sampler; `settings` is what it does.
         seed: 63-bit integer derived from the experiment's seed and the run's identity.
+        device: what the sampler must run on; `auto` is what the pipeline's profile says. In no identity, as the machine
+            is in none.
         pack: the id of the pack, 16 hexadecimal digits: the runs that have it share a process. No result depends on it.
     """
 
@@ -73,6 +76,7 @@ class RunRow(Strict):
     replicate: int
     seed: int
     precision: Precision
+    device: Device = "auto"
     d: Count | None
     n: Count | None
     code: dict[str, str]

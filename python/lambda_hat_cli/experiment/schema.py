@@ -23,6 +23,7 @@ Width = Annotated[int, Field(ge=1, le=100_000)]
 Widths = Annotated[tuple[Width, ...], Field(min_length=2, strict=False)]
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")]
 Precision = Literal["float64", "float32"]
+Device = Literal["auto", "cpu", "gpu"]
 Seed = Annotated[int, Field(ge=0, lt=2**63)]
 
 
@@ -771,10 +772,11 @@ class RunSettings(Strict):
 
 
 class RunsSection(RunSettings):
-    """The experiment file's `runs`: RunSettings, how often each run is repeated, and how many share a process."""
+    """The experiment file's `runs`: RunSettings, how often each run is repeated, how many share a process, on what."""
 
     replicates: Annotated[int, Field(ge=1, le=10_000)] = 1
     pack: Annotated[int, Field(ge=1, le=1000)] = 1
+    device: Device = "auto"
 
 
 # The file ---------------------------------------------------------------------------------------
