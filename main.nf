@@ -70,9 +70,12 @@ workflow {
     }
     else {
         parameters.require(params)
-        def environments = StageEnvironments.ids(projectDir)
+        def environments = StageEnvironments.ids(projectDir, workflow.profile.tokenize(',').contains('gpu'))
         if (!workflow.stubRun && !workflow.containerEngine && !workflow.session.config.conda?.enabled) {
             StageEnvironments.require(environments, launchDir.resolve(params.env_dir))
+        }
+        if (Slurm.isExecutor(workflow.session)) {
+            Slurm.reach(params.queue).bound(workflow.session).watch(workflow.workDir) { message -> log.warn(message) }
         }
         RunRecords.write(
             file("${params.outdir}/pipeline_info"), projectDir, workflow.workDir, params, workflow.manifest.version, environments)

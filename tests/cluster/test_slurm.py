@@ -1,74 +1,111 @@
-"""The same experiment on a real SLURM and on this machine alone."""
+"""The same experiment on a real SLURM, in job arrays, and on this machine alone; what jobs ask a cluster for."""
 
-import csv
 import os
 import shutil
-import subprocess
-from collections.abc import Mapping
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-PROJECT = Path(__file__).resolve().parents[2]
-ENVIRONMENTS = Path(os.environ.get("LAMBDA_HAT_ENV_DIR", PROJECT / ".environments"))
-HERE = Path(__file__).resolve().parent
-# What a run of the pipeline measures about itself, and so may differ between two of them.
-MEASURED = ("seconds", "memory")
+from cluster.slurm_run import HERE, headers, run_on_slurm, squeue
+from cluster.throwaway_slurm import throwaway_slurm
+from pipeline.nextflow_run import Run, run_pipeline
+
+STAGES = ("PLAN", "BUILD_TARGET", "SAMPLE_FLOAT64", "SAMPLE_FLOAT32", "ANALYZE", "REPORT")
+TOO_MUCH = "process { withName: 'BUILD_TARGET' { cpus = 64; memory = 100.GB; time = 90.d } }\n"
 
 pytestmark = [pytest.mark.slurm, pytest.mark.nextflow]
 
 
-def run_pipeline(profile: str, folder: Path, environment: Mapping[str, str]) -> list[dict[str, str]]:
-    """The rows of results.csv after a run of parity.yml; its work folder and results are in `folder`."""
-    folder.mkdir()
-    command = [str(PROJECT / "scripts" / "nextflow"), "-c", str(HERE / "quick.config"), "run", str(PROJECT / "main.nf")]
-    command += ["-profile", profile, "--env_dir", str(ENVIRONMENTS), "--experiment", str(HERE / "parity.yml")]
-    command += ["--outdir", str(folder / "results"), "--poll_interval", "500ms", "--submit_rate", "20/1sec"]
-    done = subprocess.run(
-        command,
-        cwd=folder,
-        env={**environment, "NXF_ANSI_LOG": "false"},
-        capture_output=True,
-        text=True,
-        timeout=600,
-        check=False,
-    )
-    assert done.returncode == 0, done.stdout + done.stderr
-    with (folder / "results" / "summary" / "results.csv").open(encoding="utf-8", newline="") as table:
-        return sorted(csv.DictReader(table), key=lambda row: row["run_id"])
-
-
-def without_measurements(rows: list[dict[str, str]]) -> list[dict[str, str]]:
-    return [{name: text for name, text in row.items() if not name.startswith(MEASURED)} for row in rows]
-
-
 @pytest.fixture(scope="module")
-def on_slurm(slurm: dict[str, str], tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, str]]:
-    return run_pipeline("slurm", tmp_path_factory.mktemp("slurm") / "run", slurm)
+def on_slurm(slurm: dict[str, str], tmp_path_factory: pytest.TempPathFactory) -> Run:
+    """A run in which three of the four analyses, and the runs of each lane, are elements of job arrays."""
+    folder = tmp_path_factory.mktemp("slurm")
+    run = run_on_slurm(folder, slurm, "--experiment", str(HERE / "parity.yml"), "--array_size", "3")
+    assert run.status == 0, run.output
+    return run
 
 
-def test_every_sampler_gave_an_estimate(on_slurm: list[dict[str, str]]) -> None:
-    assert {row["sampler"] for row in on_slurm} == {"hmc", "mclmc", "sgld", "vi"}
-    for row in on_slurm:
+def test_every_sampler_gave_an_estimate(on_slurm: Run) -> None:
+    assert {row["sampler"] for row in on_slurm.results()} == {"hmc", "mclmc", "sgld", "vi"}
+    for row in on_slurm.results():
         assert row["status"] in ("completed", "budget_exhausted"), row
 
 
-def test_slurm_ran_the_tasks(on_slurm: list[dict[str, str]], slurm: dict[str, str]) -> None:
-    told = subprocess.run(
-        ["squeue", "--noheader", "--states=all", "--format=%j %T"],
-        env=slurm,
-        capture_output=True,
-        text=True,
-        check=True,
-    )
-    finished = [name for name, state in (line.split() for line in told.stdout.splitlines()) if state == "COMPLETED"]
-    for stage in ("PLAN", "BUILD_TARGET", "SAMPLE_FLOAT64", "SAMPLE_FLOAT32", "ANALYZE", "REPORT"):
-        assert any(stage in name for name in finished), (stage, told.stdout)
+def test_slurm_ran_the_tasks_in_arrays(on_slurm: Run, slurm: dict[str, str]) -> None:
+    finished = [(job, name) for job, name, state in squeue(slurm, "%i|%j|%T", "--states=all") if state == "COMPLETED"]
+    for stage in STAGES:
+        assert any(stage in name for _, name in finished), (stage, finished)
+    # Two float64 runs, two float32 runs, three of four analyses: elements are called <job>_<number>.
+    arrays = [name for job, name in finished if "_" in job]
+    assert [sum(stage in name for name in arrays) for stage in STAGES] == [0, 0, 2, 2, 3, 0], finished
 
 
-def test_slurm_and_local_agree_to_the_last_digit(on_slurm: list[dict[str, str]], tmp_path: Path) -> None:
-    locally = run_pipeline("local", tmp_path / "run", os.environ)
-    assert without_measurements(locally) == without_measurements(on_slurm)
+def test_slurm_and_local_agree_to_the_last_digit(on_slurm: Run, tmp_path: Path) -> None:
+    locally = run_pipeline(tmp_path, "--experiment", str(HERE / "parity.yml"))
+    assert locally.estimates() == on_slurm.estimates()
+
+
+def test_samplers_ask_for_a_gpu_and_nothing_else_does(slurm: dict[str, str], tmp_path: Path) -> None:
+    run = run_on_slurm(tmp_path, slurm, "-stub", profile="slurm,gpu")
+    assert run.status == 0, run.output
+    for stage in STAGES:
+        found = headers(run.outdir, stage)
+        assert found, stage
+        assert all(("--gres=gpu:1" in options) == stage.startswith("SAMPLE") for options in found), (stage, found)
+    typed = run_on_slurm(tmp_path / "typed", slurm, "-stub", "--gpu_type", "h100", profile="slurm,gpu")
+    # The cluster's GPUs have no type: it refuses the first such job, after which none is submitted.
+    assert typed.status != 0
+    assert "--gres=gpu:h100:1" in headers(typed.outdir, "SAMPLE")[0]
+    assert "Requested node configuration is not available" in typed.output
+
+
+def test_an_array_asks_for_what_its_largest_task_needs(slurm: dict[str, str], tmp_path: Path) -> None:
+    run = run_on_slurm(tmp_path, slurm, "-stub", "--array_size", "2")
+    assert run.status == 0, run.output
+    builds = headers(run.outdir, "BUILD_TARGET")
+    (array,) = [options for options in builds if "--array 0-1" in options]
+    assert len(builds) == 3
+    # Of the stub's two targets the user's own model asks for 1 h 28 min 30 s, and 2 MB more than 2 GB.
+    assert {"-t 01:28:30", "--mem 2052M"} <= array
+
+
+@pytest.fixture(scope="module")
+def patient(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]:
+    """A cluster that takes any request and lets it wait for ever, as SLURM does by default."""
+    with throwaway_slurm(refuses=False) as environment:
+        yield environment
+
+
+def test_requests_are_bounded_by_the_largest_node(patient: dict[str, str], tmp_path: Path) -> None:
+    (tmp_path / "much.config").write_text(TOO_MUCH, encoding="utf-8")
+    run = run_on_slurm(tmp_path, patient, "-stub", "-c", str(tmp_path / "much.config"))
+    assert run.status == 0, run.output
+    for options in headers(run.outdir, "BUILD_TARGET"):
+        assert {"-c 4", "--mem 8000M", "-t 48:00:00"} <= options
+
+
+@pytest.mark.waiting
+def test_a_job_that_can_never_start_is_cancelled_and_named(patient: dict[str, str], tmp_path: Path) -> None:
+    run = run_on_slurm(tmp_path, patient, "-stub", "--cluster_options=--cpus-per-task=99")
+    assert run.status != 0
+    assert "SLURM will never start job" in run.output
+    assert "PLAN" in run.output
+    assert "PartitionConfig" in run.output
+    assert not squeue(patient, "%i", "--states=PENDING,RUNNING")
+
+
+def test_a_request_that_slurm_refuses_ends_with_its_words(slurm: dict[str, str], tmp_path: Path) -> None:
+    run = run_on_slurm(tmp_path, slurm, "-stub", "--cluster_options=--cpus-per-task=99")
+    assert run.status != 0
+    assert "More processors requested than permitted" in run.output
+
+
+def test_an_unknown_partition_is_told_before_anything_is_submitted(slurm: dict[str, str], tmp_path: Path) -> None:
+    run = run_on_slurm(tmp_path, slurm, "--queue", "fast")
+    assert run.status != 0
+    assert '--queue is "fast", but the cluster\'s partitions are main' in run.output
+    assert not run.tasks("Submitted")
 
 
 def test_without_sbatch_there_is_one_message(tmp_path: Path) -> None:
@@ -80,17 +117,10 @@ def test_without_sbatch_there_is_one_message(tmp_path: Path) -> None:
             link = programs / program.name
             link.unlink(missing_ok=True)
             link.symlink_to(program)
-    for name in ("sbatch", "squeue", "scancel"):
+    for name in ("sbatch", "squeue", "scancel", "sinfo"):
         (programs / name).unlink()
     assert shutil.which("sbatch", path=str(programs)) is None
-    done = subprocess.run(
-        [str(PROJECT / "scripts" / "nextflow"), "run", str(PROJECT / "main.nf"), "-profile", "slurm"],
-        cwd=tmp_path,
-        env={**os.environ, "PATH": str(programs), "NXF_ANSI_LOG": "false"},
-        capture_output=True,
-        text=True,
-        timeout=120,
-        check=False,
-    )
-    assert done.returncode != 0
-    assert "sbatch" in done.stdout + done.stderr
+    run = run_pipeline(tmp_path / "run", profile="slurm", environment={"PATH": str(programs)}, seconds=120)
+    assert run.status != 0
+    assert "sbatch, squeue, scancel, sinfo are not on PATH" in run.output
+    assert not run.tasks("Submitted")

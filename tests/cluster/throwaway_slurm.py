@@ -8,22 +8,24 @@ the host has is touched. `SLURM_CONF` in the environment chooses the cluster.
 
 import os
 import secrets
+import signal
 import socket
 import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
 NODES = ("n1", "n2", "n3")
 CPUS_PER_NODE = 4
+GPUS_PER_NODE = 1
 MEBIBYTES_PER_NODE = 8000
 PATIENCE = 60.0  # seconds for all nodes to report; a second is usual
 
-# Fake nodes claim more than the host has. A request that no node can meet is refused at submission, not queued for
-# ever; a dead node is noticed after 30 s; a scheduler that looks every second keeps short jobs short.
+# Fake nodes claim more than the host has. A dead node is noticed after 30 s; a scheduler that looks every second keeps
+# short jobs short.
 SETTINGS = """\
 ClusterName=throwaway
 SlurmctldHost={host}(127.0.0.1)
@@ -46,7 +48,8 @@ MpiDefault=none
 SelectType=select/cons_tres
 SelectTypeParameters=CR_CPU_Memory
 DefMemPerCPU=512
-EnforcePartLimits=ALL
+GresTypes=gpu
+EnforcePartLimits={refusal}
 SchedulerType=sched/backfill
 SchedulerParameters=bf_interval=1,sched_interval=2,batch_sched_delay=0,sched_min_interval=0
 """
@@ -90,20 +93,21 @@ def limits_by_cgroup() -> bool:
     return all(controller.is_dir() and os.access(controller, os.W_OK) for controller in controllers)
 
 
-def configuration(folder: Path) -> str:
-    """The text of slurm.conf for a cluster whose state is in `folder`."""
+def configuration(folder: Path, refuses: bool) -> str:
+    """The text of slurm.conf for a cluster whose state is in `folder`; `refuses` as in throwaway_slurm."""
     host = socket.gethostname().split(".")[0]
     controller_port, *node_ports = free_ports(1 + len(NODES))
-    lines = [SETTINGS.format(host=host, folder=folder, controller_port=controller_port)]
+    refusal = "ALL" if refuses else "NO"
+    lines = [SETTINGS.format(host=host, folder=folder, controller_port=controller_port, refusal=refusal)]
     lines.append(BY_CGROUP if limits_by_cgroup() else BY_POLLING)
-    size = f"CPUs={CPUS_PER_NODE} RealMemory={MEBIBYTES_PER_NODE} State=UNKNOWN"
+    size = f"CPUs={CPUS_PER_NODE} RealMemory={MEBIBYTES_PER_NODE} Gres=gpu:{GPUS_PER_NODE} State=UNKNOWN"
     for node, port in zip(NODES, node_ports, strict=True):
         lines.append(f"NodeName={node} NodeHostname={host} NodeAddr=127.0.0.1 Port={port} {size}\n")
-    lines.append("PartitionName=main Nodes=ALL Default=YES MaxTime=INFINITE State=UP\n")
+    lines.append("PartitionName=main Nodes=ALL Default=YES MaxTime=2-00:00:00 State=UP\n")
     return "".join(lines)
 
 
-def lay_out(folder: Path) -> None:
+def lay_out(folder: Path, refuses: bool) -> None:
     """Create every folder and file that the daemons expect to find."""
     for name in ("munge", "state", "run", "log", *(f"spool/{node}" for node in NODES)):
         (folder / name).mkdir(parents=True)
@@ -113,7 +117,10 @@ def lay_out(folder: Path) -> None:
     key = folder / "munge" / "key"
     key.touch(mode=0o600)
     key.write_bytes(secrets.token_bytes(128))
-    (folder / "slurm.conf").write_text(configuration(folder), encoding="utf-8")
+    (folder / "slurm.conf").write_text(configuration(folder, refuses), encoding="utf-8")
+    # GPUs that are counted and handed out: any device will do for that.
+    gpus = "".join(f"NodeName={node} Name=gpu Count={GPUS_PER_NODE} File=/dev/null\n" for node in NODES)
+    (folder / "gres.conf").write_text(gpus, encoding="utf-8")
     (folder / "cgroup.conf").write_text(CGROUP_SETTINGS, encoding="utf-8")
 
 
@@ -169,11 +176,15 @@ def cancel_jobs(environment: Mapping[str, str]) -> None:
 
 
 @contextmanager
-def throwaway_slurm() -> Iterator[dict[str, str]]:
-    """Bring the cluster up; yield the environment in which SLURM's commands reach it; take it down."""
+def throwaway_slurm(refuses: bool = True) -> Iterator[dict[str, str]]:
+    """Bring the cluster up; yield the environment in which SLURM's commands reach it; take it down.
+
+    Args:
+        refuses: whether a request that no node can meet is refused at submission; else it is queued for ever.
+    """
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="slurm-"))).resolve()
-        lay_out(folder)
+        lay_out(folder, refuses)
         environment = {**os.environ, "SLURM_CONF": str(folder / "slurm.conf")}
         # -c forgets earlier jobs; -D stays in the foreground, where this process can end it.
         commands = {"munged": munged(folder), "slurmctld": ["slurmctld", "-D", "-c"]}
@@ -186,6 +197,27 @@ def throwaway_slurm() -> Iterator[dict[str, str]]:
         wait_until_up(environment, daemons, folder)
         stack.callback(cancel_jobs, environment)
         yield environment
+
+
+def fail_node(environment: Mapping[str, str], node: str) -> None:
+    """A node's daemon and everything that its jobs run die at once, as when the machine loses power."""
+    pid = int((Path(environment["SLURM_CONF"]).parent / "run" / f"slurmd-{node}.pid").read_text())
+    jobs = subprocess.run(
+        ["squeue", "--noheader", f"--nodelist={node}", "--format=%A"],
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=True,
+    ).stdout.split()
+    os.kill(pid, signal.SIGKILL)
+    for process in Path("/proc").glob("[0-9]*"):
+        with suppress(OSError):
+            belongs = any(
+                f"SLURM_JOB_ID={job}".encode() in (process / "environ").read_bytes().split(b"\0") for job in jobs
+            )
+            steps = any(f"[{job}." in (process / "cmdline").read_text() for job in jobs)
+            if belongs or steps:
+                os.kill(int(process.name), signal.SIGKILL)
 
 
 def main(command: list[str]) -> int:

@@ -23,7 +23,7 @@ process REPORT {
     ${stages}
     JSON
     mkdir -p targets analyses failures
-    if [ -d packs ]; then ln -s "\$PWD"/packs/*/* analyses/; fi
+    if [ -d packs ]; then printf '%s\\0' "\$PWD"/packs/*/* | xargs -0 -n 500 sh -c 'ln -s "\$@" analyses/' ln; fi
     report --plan plan --targets targets --analyses analyses --failures failures --stages stages.json --out summary
     """
 
