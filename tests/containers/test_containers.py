@@ -1,0 +1,78 @@
+"""The test experiment in real containers, and what is in the images."""
+
+import json
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from cluster.slurm_run import run_on_slurm, squeue
+from cluster.throwaway_slurm import throwaway_slurm
+from containers.conftest import Images
+from pipeline.nextflow_run import Run, run_pipeline
+
+pytestmark = [pytest.mark.container, pytest.mark.nextflow]
+
+
+def lanes(run: Run) -> set[tuple[str, str, str, int]]:
+    """What Python saw in the tasks: (precision that was asked for, seen precision, PRNG, threads)."""
+    seen = [(record["precision"], record["environment"]) for record in run.records("runs/*/run.json")]
+    return {(asked, found["precision"], found["prng_implementation"], found["threads"]) for asked, found in seen}
+
+
+LANES = {("float64", "float64", "threefry2x32", 1), ("float32", "float32", "threefry2x32", 1)}
+
+
+@pytest.fixture(scope="module")
+def local(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, str]]:
+    run = run_pipeline(tmp_path_factory.mktemp("local"), profile="test,local")
+    assert lanes(run) == LANES
+    return run.estimates()
+
+
+def test_podman_agrees_with_local_to_the_last_digit(
+    images: Images, local: list[dict[str, str]], tmp_path: Path
+) -> None:
+    run = run_pipeline(tmp_path, *images.podman.settings(tmp_path), profile="test,podman", seconds=600)
+    assert run.estimates() == local
+    assert lanes(run) == LANES
+
+
+def test_charliecloud_agrees_with_local_to_the_last_digit(
+    unpacked: str, local: list[dict[str, str]], tmp_path: Path
+) -> None:
+    run = run_pipeline(tmp_path, "--container_image", unpacked, profile="test,charliecloud", seconds=600)
+    assert run.estimates() == local
+    assert lanes(run) == LANES
+
+
+@pytest.mark.slurm
+def test_podman_on_slurm_agrees_with_local_to_the_last_digit(
+    images: Images, local: list[dict[str, str]], tmp_path: Path
+) -> None:
+    with throwaway_slurm() as cluster:
+        run = run_on_slurm(tmp_path, cluster, *images.podman.settings(tmp_path), profile="test,slurm,podman")
+        finished = [name for name, state in squeue(cluster, "%j|%T", "--states=all") if state == "COMPLETED"]
+    assert run.estimates() == local
+    assert lanes(run) == LANES
+    assert sum("SAMPLE" in name for name in finished) == len(local)
+
+
+@pytest.mark.parametrize("stage", ["analyze", "build", "sample"])
+def test_an_image_has_its_environment_and_nothing_else(images: Images, stage: str) -> None:
+    name, podman = images.names[stage], images.podman
+    assert podman.output(name, "id", "-un").strip() == "lambda-hat"
+    assert podman.output(name, "bash", "-c", "command -v python3 ps").split() == [
+        "/opt/environment/bin/python3",
+        "/usr/bin/ps",
+    ]
+    for absent in ("gcc", "cc", "pip", "pip3", "make"):
+        assert not podman.output(name, "bash", "-c", f"command -v {absent} || true"), absent
+    has_jax = podman.output(name, "python3", "-c", "import importlib.util as u; print(u.find_spec('jax') is not None)")
+    assert has_jax.strip() == str(stage != "analyze")
+    # What pip was told about the index and certificates of the machine that built the image.
+    assert not podman.output(name, "bash", "-c", "ls /run/secrets 2>/dev/null || true", user="0").strip()
+    (facts,) = json.loads(subprocess.run(["podman", "image", "inspect", name], capture_output=True, check=True).stdout)
+    assert facts["Labels"]["org.opencontainers.image.version"] == name.rsplit(":", 1)[1]
+    assert facts["Labels"]["org.opencontainers.image.title"] == f"lambda-hat {stage}"
+    assert not any(word in line for line in facts["Config"]["Env"] for word in ("PIP_INDEX", "CERT", "proxy"))
