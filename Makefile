@@ -20,11 +20,14 @@ run: ## environments, Nextflow if there is none, then the default experiment; AR
 	@scripts/environments >/dev/null
 	@scripts/nextflow run main.nf -profile local $${LAMBDA_HAT_ENV_DIR:+--env_dir "$$LAMBDA_HAT_ENV_DIR"} $(ARGS)
 
-# Tests of real programs use every core themselves, so they run one at a time, after the others.
+# Tests of real programs use every core themselves, so they run one at a time, after the others; only those that mostly
+# wait run beside them.
 test: environments lint ## lint, types, import contracts and every test
-	@$(IN_TEST) status=0; \
+	@$(IN_TEST) status=0; waited=$$(mktemp); trap 'rm -f "$$waited"' EXIT; \
 	python3 -m pytest -n 2 -m 'not ($(REAL))' || status=$$?; \
-	python3 -m pytest -m '$(REAL)' || status=$$?; \
+	python3 -m pytest -p no:cacheprovider -m waiting >"$$waited" 2>&1 & waiting=$$!; \
+	python3 -m pytest -m '($(REAL)) and not waiting' || status=$$?; \
+	wait $$waiting || status=$$?; cat "$$waited"; \
 	exit $$status
 
 validate: ## every sampler against exact answers, hours; ONLY='NAME ...' runs some; writes docs/validation.md
@@ -39,7 +42,7 @@ environments: ## the Python environment of every stage, in .environments
 lock: ## envs/ from pyproject.toml; needs uv
 	@scripts/lock
 
-images: ## a container image for each stage; ENGINE=podman|docker BASE=an image with Python 3.11 or newer
+images: ## a container image for each stage; ENGINE=podman|docker|charliecloud BASE=an image with Python 3.11 or Debian
 	@scripts/images '$(ENGINE)' '$(BASE)'
 
 clean: ## Nextflow's work folder, logs and cache, and the tools' caches; results and environments stay

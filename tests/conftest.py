@@ -9,6 +9,7 @@ import re
 import shutil
 import subprocess
 from functools import cache
+from pathlib import Path
 
 import pytest
 
@@ -54,10 +55,19 @@ def why_no_slurm() -> str | None:
 @cache
 def why_no_container() -> str | None:
     """Why no container engine can be used here; None where one can."""
-    return "podman is not installed" if absent("podman") else None
+    base = [] if "LAMBDA_HAT_BASE_IMAGE" in os.environ else ["debootstrap"]
+    missing = absent("podman", "ch-run", *base)
+    return f"not installed: {', '.join(missing)} (packages podman, charliecloud, debootstrap)" if missing else None
 
 
 NEEDS = {"nextflow": why_no_nextflow, "slurm": why_no_slurm, "container": why_no_container}
+
+
+@cache
+def make_environments() -> None:
+    """The stages' environments, where they are missing: every run of the pipeline needs them."""
+    script = Path(__file__).resolve().parents[1] / "scripts" / "environments"
+    subprocess.run([script], stdout=subprocess.DEVNULL, check=True)
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:
@@ -67,3 +77,5 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
             pytest.fail(f"{name} cannot run here, and in CI nothing may be skipped: {reason}", pytrace=False)
         if reason:
             pytest.skip(reason)
+    if item.get_closest_marker("nextflow"):
+        make_environments()

@@ -4,7 +4,6 @@ import csv
 import json
 import os
 import re
-import shutil
 import subprocess
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -14,7 +13,8 @@ from typing import Any
 PROJECT = Path(__file__).resolve().parents[2]
 EXPERIMENTS = Path(__file__).resolve().parent / "experiments"
 ENVIRONMENTS = Path(os.environ.get("LAMBDA_HAT_ENV_DIR", PROJECT / ".environments"))
-PIPELINE = ("main.nf", "nextflow.config", "nextflow_schema.json", "lib", "conf", "modules", "bin", "python", "envs")
+# What a run of the pipeline measures about itself, and so may differ between two of them.
+MEASURED = ("seconds", "memory")
 TASK = re.compile(r"\] (Submitted|Cached|Re-submitted) process > (?:ESTIMATE:)?(\S+)")
 
 
@@ -34,6 +34,11 @@ class Run:
         with (self.outdir / "summary" / "results.csv").open(encoding="utf-8", newline="") as table:
             return sorted(csv.DictReader(table), key=lambda row: row["run_id"])
 
+    def estimates(self) -> list[dict[str, str]]:
+        """The rows of results.csv without what the run measured about itself."""
+        assert self.status == 0, self.output
+        return [{name: text for name, text in row.items() if not name.startswith(MEASURED)} for row in self.results()]
+
     def records(self, pattern: str) -> list[dict[str, Any]]:
         return [json.loads(path.read_text(encoding="utf-8")) for path in sorted(self.outdir.glob(pattern))]
 
@@ -45,6 +50,7 @@ class Run:
 def run_pipeline(
     folder: Path,
     *arguments: str,
+    profile: str = "local",
     project: Path = PROJECT,
     outdir: str = "results",
     environment: Mapping[str, str] | None = None,
@@ -52,7 +58,7 @@ def run_pipeline(
 ) -> Run:
     """Start the pipeline of `project` in `folder`, with the environments of this checkout; end it after `seconds`."""
     folder.mkdir(parents=True, exist_ok=True)
-    command = [str(PROJECT / "scripts" / "nextflow"), "run", str(project / "main.nf"), "-profile", "local"]
+    command = [str(PROJECT / "scripts" / "nextflow"), "run", str(project / "main.nf"), "-profile", profile]
     command += ["--env_dir", str(ENVIRONMENTS), "--outdir", outdir, *arguments]
     done = subprocess.run(
         command,
@@ -65,15 +71,3 @@ def run_pipeline(
         check=False,
     )
     return Run(done.returncode, done.stdout, folder / outdir)
-
-
-def copy_of_the_project(folder: Path) -> Path:
-    """The pipeline alone, as a clone would have it, to be changed by a test."""
-    folder.mkdir(parents=True)
-    for name in PIPELINE:
-        source = PROJECT / name
-        if source.is_dir():
-            shutil.copytree(source, folder / name, ignore=shutil.ignore_patterns("__pycache__", "tests"))
-        else:
-            shutil.copy2(source, folder / name)
-    return folder

@@ -4,8 +4,9 @@ import itertools
 from pathlib import Path
 
 import pytest
+from project_copy import copy_of_the_project
 
-from pipeline.nextflow_run import EXPERIMENTS, Run, copy_of_the_project, run_pipeline
+from pipeline.nextflow_run import EXPERIMENTS, Run, run_pipeline
 
 pytestmark = pytest.mark.nextflow
 

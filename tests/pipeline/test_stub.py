@@ -4,8 +4,9 @@ import re
 from pathlib import Path
 
 import pytest
+from project_copy import copy_of_the_project
 
-from pipeline.nextflow_run import PROJECT, copy_of_the_project, run_pipeline
+from pipeline.nextflow_run import PROJECT, run_pipeline
 
 pytestmark = pytest.mark.nextflow
 

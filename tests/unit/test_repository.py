@@ -15,7 +15,7 @@ from packaging.utils import canonicalize_name
 from lambda_hat_cli.experiment.load import load_experiment
 
 PROJECT = Path(__file__).resolve().parents[2]
-STAGES = ("analyze", "build", "sample")
+STAGES = ("analyze", "build", "sample", "cuda")
 COMMANDS = ("plan", "build_target", "sample", "analyze", "report", "lambda_hat", "watch")
 SOURCES = sorted(path for folder in ("python", "bin") for path in (PROJECT / folder).rglob("*") if path.is_file())
 
@@ -77,7 +77,7 @@ def test_locked_versions_are_those_of_pyproject(stage: str) -> None:
     extras = metadata()["optional-dependencies"]
     asked = [*metadata()["dependencies"], *extras[stage]]
     if stage == "test":
-        asked += [line for extra in STAGES for line in extras[extra]]
+        asked += [line for extra in ("analyze", "build", "sample") for line in extras[extra]]
     own = canonicalize_name(metadata()["name"])
     direct = pins([line for line in asked if canonicalize_name(Requirement(line).name) != own])
     found = pins(locked(stage))
@@ -92,10 +92,17 @@ def test_conda_file_has_the_locked_versions(stage: str) -> None:
     assert pip_lines == locked(stage)
 
 
-@pytest.mark.parametrize("stage", STAGES)
+@pytest.mark.parametrize("stage", ["analyze", "build", "sample"])
 def test_stages_agree_on_versions(stage: str) -> None:
     tested = pins(locked("test"))
     assert {name: tested.get(name) for name in pins(locked(stage))} == pins(locked(stage))
+
+
+def test_on_a_gpu_samplers_have_the_same_versions_and_cuda_besides() -> None:
+    sample, cuda = pins(locked("sample")), pins(locked("cuda"))
+    assert {name: cuda.get(name) for name in sample} == sample
+    assert cuda.keys() - sample.keys() >= {"jax-cuda12-pjrt", "jax-cuda12-plugin", "nvidia-cublas-cu12"}
+    assert all(name.startswith(("jax-cuda12-", "nvidia-")) for name in cuda.keys() - sample.keys())
 
 
 def test_analyze_has_no_jax() -> None:
