@@ -38,7 +38,7 @@ class Slurm {
             throw new WorkflowScriptErrorException("-profile slurm needs SLURM's commands, and ${missing.join(', ')} " +
                 "${missing.size() > 1 ? 'are' : 'is'} not on PATH: start the pipeline where jobs are submitted from, or take -profile local")
         }
-        final answer = told(['sinfo', '--noheader', '--Node', '--format=%P %c %m %l'])
+        final answer = told(['sinfo', '--noheader', '--all', '--Node', '--format=%P %c %m %l'])
         if (answer == null) {
             throw new WorkflowScriptErrorException('sinfo does not answer: is the SLURM controller running, and the one that ' +
                 'SLURM_CONF names? Nothing was submitted')
@@ -100,13 +100,15 @@ class Slurm {
      * @param warn takes the message about each.
      */
     void watch(Path work, Closure<?> warn) {
-        new Timer('slurm', true).schedule({ look(work, warn) } as TimerTask, LOOK_EVERY, LOOK_EVERY)
+        // A task works in its physical folder, which the given one may only link to.
+        final below = [work, work.toRealPath()].collect { Path folder -> "${folder}/".toString() }
+        new Timer('slurm', true).schedule({ look(below, warn) } as TimerTask, LOOK_EVERY, LOOK_EVERY)
     }
 
     /** Nothing but what was seen twice is cancelled: a partition may be changed while one looks. */
-    private void look(Path work, Closure<?> warn) {
+    private void look(List<String> below, Closure<?> warn) {
         final waiting = (told(['squeue', '--noheader', '--me', '--states=PENDING', '--format=%i|%r|%j|%Z']) ?: '').readLines()*.split('\\|', 4)
-        final stuck = waiting.findAll { String[] job -> job.size() == 4 && job[1] ==~ FOR_EVER && job[3].startsWith("${work}/".toString()) }
+        final stuck = waiting.findAll { String[] job -> job.size() == 4 && job[1] ==~ FOR_EVER && below.any { String folder -> job[3].startsWith(folder) } }
         stuck.findAll { String[] job -> job[0] in suspects }.each { String[] job ->
             warn.call("SLURM will never start job ${job[0]} (${job[2] - 'nf-'}): ${job[1]}. It was cancelled. Its task asks for more than " +
                 'partition, account or QOS allow: see --queue, --qos, --account, --max_cpus, --max_memory, --max_time and --cluster_options')
@@ -115,9 +117,15 @@ class Slurm {
         suspects = stuck*.first() as Set<String>
     }
 
-    /** What a command prints, or null where it fails. */
+    /** What a command prints, or null where it fails or cannot be started. */
     private static String told(List<String> command) {
-        final process = command.execute()
+        final Process process
+        try {
+            process = command.execute()
+        }
+        catch (IOException ignored) {
+            return null // too many processes, or no memory for one more: the next look may have them
+        }
         final said = new StringBuffer()
         process.waitForProcessOutput(said, new StringBuffer())
         process.exitValue() == 0 ? said.toString() : null

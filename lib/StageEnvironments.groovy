@@ -26,7 +26,7 @@ class StageEnvironments {
     static void require(Map<String, String> ids, Path folder) {
         final missing = ids.values().findAll { String id -> !Files.isExecutable(folder.resolve("${id}/bin/python3")) }
         if (missing) {
-            throw new WorkflowScriptErrorException("no environment ${missing.join(', ')} in ${folder}: make them with `scripts/environments ${missing*.tokenize('-')*.first().join(' ')}`, " +
+            throw new WorkflowScriptErrorException("no environment ${missing.join(', ')} in ${folder}: make them with `scripts/environments --env-dir '${folder}' ${missing*.tokenize('-')*.first().join(' ')}`, " +
                 'name the folder that has them by --env_dir, or take a container profile or -profile conda')
         }
     }

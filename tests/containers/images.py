@@ -11,7 +11,7 @@ from pathlib import Path
 from pipeline.nextflow_run import PROJECT
 
 BASE = "localhost/lambda-hat-test-base:bookworm"
-NAME = "localhost/lambda-hat"
+SECRET = "certificates-of-the-building-host"
 # What podman needs where the usual way is not allowed, as inside another sandbox.
 ENGINE_OPTIONS = ((), ("--runtime", "runc"), ("--runtime", "crun"))
 RUN_OPTIONS = ((), ("--network=host",), ("--network=host", "--ulimit=nofile=1024:1024", "--ulimit=nproc=1024:1024"))
@@ -74,11 +74,23 @@ def working_podman(image: str) -> Podman:
     raise RuntimeError(f"podman runs no container here: {done.stderr}")
 
 
+def marked_certificates() -> dict[str, str]:
+    """CA_BUNDLE: the certificates that this machine trusts, with a line in them that must be found in no image."""
+    known = [os.environ.get(name, "") for name in ("CA_BUNDLE", "PIP_CERT", "SSL_CERT_FILE")]
+    source = next((Path(name) for name in [*known, "/etc/ssl/certs/ca-certificates.crt"] if name), None)
+    if source is None or not source.is_file():
+        return {}
+    marked = Path(tempfile.gettempdir()) / f"{SECRET}.pem"
+    marked.write_text(f"# {SECRET}\n{source.read_text(encoding='utf-8')}", encoding="utf-8")
+    return {"CA_BUNDLE": str(marked)}
+
+
 def make_images(
     podman: Podman, base: str, engine: str = "podman", environment: Mapping[str, str] | None = None
 ) -> list[str]:
     """The names of the images that scripts/images makes; what it made before is taken from podman's cache of layers."""
     settings = {
+        **marked_certificates(),
         "BUILD_OPTIONS": " ".join([*podman.engine, *BUILD_OPTIONS]),
         "PODMAN_OPTIONS": " ".join(podman.engine),
         **(environment or {}),

@@ -1,6 +1,7 @@
 """The test experiment in real containers, and what is in the images."""
 
 import json
+import os
 import subprocess
 from pathlib import Path
 
@@ -9,6 +10,7 @@ import pytest
 from cluster.slurm_run import run_on_slurm, squeue
 from cluster.throwaway_slurm import throwaway_slurm
 from containers.conftest import Images
+from containers.images import SECRET
 from pipeline.nextflow_run import Run, run_pipeline
 
 pytestmark = [pytest.mark.container, pytest.mark.nextflow]
@@ -18,6 +20,26 @@ def lanes(run: Run) -> set[tuple[str, str, str, int]]:
     """What Python saw in the tasks: (precision that was asked for, seen precision, PRNG, threads)."""
     seen = [(record["precision"], record["environment"]) for record in run.records("runs/*/run.json")]
     return {(asked, found["precision"], found["prng_implementation"], found["threads"]) for asked, found in seen}
+
+
+# Prints what the dynamic linker says of each library that it cannot load.
+LOAD_ALL = """
+import ctypes, glob, os
+libraries = glob.glob('/opt/environment/lib/**/*.so*', recursive=True)
+assert libraries
+for library in libraries:
+    try:
+        ctypes.CDLL(library)
+    except OSError as error:
+        print(error, flush=True)
+os._exit(0)
+"""
+
+
+def index_addresses() -> list[str]:
+    """The addresses of package indexes that this machine's pip was told."""
+    names = ("PIP_INDEX_URL", "PIP_EXTRA_INDEX_URL")
+    return [address for name in names for address in os.environ.get(name, "").split()]
 
 
 LANES = {("float64", "float64", "threefry2x32", 1), ("float32", "float32", "threefry2x32", 1)}
@@ -70,8 +92,14 @@ def test_an_image_has_its_environment_and_nothing_else(images: Images, stage: st
         assert not podman.output(name, "bash", "-c", f"command -v {absent} || true"), absent
     has_jax = podman.output(name, "python3", "-c", "import importlib.util as u; print(u.find_spec('jax') is not None)")
     assert has_jax.strip() == str(stage != "analyze")
+    # Every library of the environment finds what it needs; several in one process cannot end it in order.
+    assert podman.output(name, "python3", "-c", LOAD_ALL).splitlines() == []
     # What pip was told about the index and certificates of the machine that built the image.
-    assert not podman.output(name, "bash", "-c", "ls /run/secrets 2>/dev/null || true", user="0").strip()
+    told = " ".join(f"-e {word}" for word in (SECRET, *index_addresses()))
+    search = (
+        f"grep --recursive --files-with-matches --no-messages {told} --exclude-dir=proc --exclude-dir=sys / || true"
+    )
+    assert podman.output(name, "bash", "-c", search, user="0").splitlines() == []
     (facts,) = json.loads(subprocess.run(["podman", "image", "inspect", name], capture_output=True, check=True).stdout)
     assert facts["Labels"]["org.opencontainers.image.version"] == name.rsplit(":", 1)[1]
     assert facts["Labels"]["org.opencontainers.image.title"] == f"lambda-hat {stage}"

@@ -54,7 +54,7 @@ def test_a_bad_experiment_stops_before_anything_else(tmp_path: Path) -> None:
         (["--experment", "x.yml"], "--experment is no parameter of this pipeline; did you mean --experiment?"),
         (["--max-cpus", "2"], "--max-cpus is no parameter of this pipeline; did you mean --max_cpus?"),
         (["--max_cpus", "two"], '--max_cpus is "two", but must be a whole number of at least 1'),
-        (["--env_dir", "nowhere"], "make them with `scripts/environments analyze build sample`"),
+        (["--env_dir", "nowhere"], "nowhere' analyze build sample`"),
     ],
 )
 def test_a_wrong_parameter_stops_at_once(arguments: list[str], message: str, tmp_path: Path) -> None:

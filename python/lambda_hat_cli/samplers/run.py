@@ -56,8 +56,8 @@ def sample(row: RunRow, target: Path, out: Path, say: Say, leave_by: float = mat
     _check_device(row)
     if began >= leave_by:
         raise UserError(
-            f"run {row.id} ({row.folder}) was not begun: the task's time limit left it no time. Give --max_time more, "
-            "where that bounds it, or let fewer runs share a process (runs.pack)"
+            f"run {row.id} ({row.folder}) was not begun: the task's time limit left it no time. Let fewer runs "
+            "share a process (runs.pack), or give --max_time more, where that bounds it, and start without -resume"
         )
     with new_folder(out) as draft:
         stopwatch = Stopwatch()
@@ -85,7 +85,8 @@ def sample_loaded(
     """
     deadline = Deadline(began + row.runs.budget.seconds)
     if leave_by < deadline.at:
-        deadline = Deadline(leave_by, "the task's time limit", "give --max_time more")
+        remedy = "give --max_time more and start without -resume, which keeps what ended so"
+        deadline = Deadline(leave_by, "the task's time limit", remedy)
     ledger = GradientLedger(row.runs.budget.gradients, deadline=deadline)
     with stopwatch.phase("load"):
         beta = resolve_inverse_temperature(row.posterior.inverse_temperature, loaded.n)
