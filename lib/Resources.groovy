@@ -33,32 +33,37 @@ class Resources {
     }
 
     /** The rows of a pack follow each other: it needs what its largest needs. */
-    static int cpus(Pack pack) { asking(pack)*.rows.flatten().collect { Object row -> cpusOf(row as Row) }.max() }
+    static int cpus(Pack pack, String precision = null) { asking(pack, precision)*.rows.flatten().collect { Object row -> cpusOf(row as Row) }.max() }
 
-    static MemoryUnit memory(Pack pack, int attempt) {
-        asking(pack)*.rows.flatten().collect { Object row -> memoryOf(row as Row, attempt) }.max()
+    static MemoryUnit memory(Pack pack, int attempt, String precision = null) {
+        asking(pack, precision)*.rows.flatten().collect { Object row -> memoryOf(row as Row, attempt) }.max()
     }
 
     /** The targets of a pack come from one training, which ends when the steps of the longest are taken. */
     static Duration buildTime(Pack pack, int attempt) {
-        duration(asking(pack).collect { Pack each ->
+        duration(asking(pack, null).collect { Pack each ->
             final longest = each.rows.collect { Row row -> training(row) + (isOwn(row) ? OWN_SECONDS : 0d) }.max() as double
             longest + 10d * (each.rows.size() - 1)
         }.max(), attempt)
     }
 
     /** A run ends by itself when its seconds are used up, but for warm-up's last block and writing. */
-    static Duration time(Pack pack, int attempt) {
-        duration(asking(pack).collect { Pack each -> each.rows.collect { Row row -> 1.5d * budget(row) + 60 }.sum() as double }.max(), attempt)
+    static Duration time(Pack pack, int attempt, String precision) {
+        duration(asking(pack, precision).collect { Pack each -> each.rows.collect { Row row -> 1.5d * budget(row) + 60 }.sum() as double }.max(), attempt)
     }
 
     /** Pictures take seconds a run. */
     static Duration analysisTime(Pack pack, int attempt) {
-        duration(asking(pack).collect { Pack each -> 3600 + 30d * each.rows.size() }.max(), attempt)
+        duration((pack ? [pack] : Pack.planned()).collect { Pack each -> 3600 + 30d * each.rows.size() }.max(), attempt)
     }
 
-    /** The pack alone; without one all of the plan: Nextflow asks once for a whole job array, where no pack is known. */
-    private static Collection<Pack> asking(Pack pack) { pack == null ? Pack.planned() : [pack] }
+    /**
+     * The pack alone; without one all that the plan has for this process: Nextflow asks once for a whole job array, where no
+     * pack is known. Targets have no precision.
+     */
+    private static Collection<Pack> asking(Pack pack, String precision) {
+        pack ? [pack] : Pack.planned().findAll { Pack each -> each.precision == precision }
+    }
 
     /** These seconds, and twenty minutes for start and compilation. */
     private static Duration duration(double seconds, int attempt) {

@@ -41,7 +41,7 @@ class Slurm {
         final answer = told(['sinfo', '--noheader', '--all', '--Node', '--format=%P %c %m %l'])
         if (answer == null) {
             throw new WorkflowScriptErrorException('sinfo does not answer: is the SLURM controller running, and the one that ' +
-                'SLURM_CONF names? Nothing was submitted')
+                'SLURM_CONF names? By hand it says what it misses. Nothing was submitted: start the pipeline where sinfo answers, or take -profile local')
         }
         final all = answer.readLines()*.tokenize()
         final partitions = all.collect { List<String> node -> node[0] - '*' }.toUnique()

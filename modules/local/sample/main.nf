@@ -4,9 +4,9 @@ process SAMPLE {
     tag { pack.label }
     label 'env_sample'
     label 'accelerated'
-    cpus { Resources.cpus(pack) }
-    memory { Resources.memory(pack, task.attempt) }
-    time { Resources.time(pack, task.attempt) }
+    cpus { Resources.cpus(pack, task.ext.precision) }
+    memory { Resources.memory(pack, task.attempt, task.ext.precision) }
+    time { Resources.time(pack, task.attempt, task.ext.precision) }
 
     input:
     tuple val(id), val(pack), val(target_files), path(parts, stageAs: 'parts/?/*')
