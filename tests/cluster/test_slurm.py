@@ -66,8 +66,8 @@ def test_an_array_asks_for_what_its_largest_task_needs(slurm: dict[str, str], tm
     builds = headers(run.outdir, "BUILD_TARGET")
     (array,) = [options for options in builds if "--array 0-1" in options]
     assert len(builds) == 3
-    # Of the stub's two targets the user's own model asks for 1 h 28 min 30 s, and 2 MiB more than 2 GiB; its run in float64
-    # asks for 4 MiB more, which is no build's concern.
+    # The stub's own model asks for 1 h 28 min 30 s and 2 MiB more than 2 GiB to be built. Its float64 run,
+    # which asks for 4 MiB more, is no build's concern.
     assert {"-t 01:28:30", "--mem 2050M"} <= array
 
 
