@@ -5,7 +5,7 @@ import nextflow.util.MemoryUnit
 /**
  * What a task asks for, computed from the sizes of its rows: d parameters, n data points, chains, bytes a number.
  * Directives read it, so nothing of it enters a row, an id or a cache entry. They have no pack where Nextflow asks for a
- * job array.
+ * job array: then the precision says which of the plan's packs are meant, and none means those of targets.
  */
 @CompileStatic
 class Resources {
@@ -57,10 +57,7 @@ class Resources {
         duration((pack ? [pack] : Pack.planned()).collect { Pack each -> 3600 + 30d * each.rows.size() }.max(), attempt)
     }
 
-    /**
-     * The pack alone; without one all that the plan has for this process: Nextflow asks once for a whole job array, where no
-     * pack is known. Targets have no precision.
-     */
+    /** The pack alone; without one all that the plan has for this process. */
     private static Collection<Pack> asking(Pack pack, String precision) {
         pack ? [pack] : Pack.planned().findAll { Pack each -> each.precision == precision }
     }

@@ -96,9 +96,7 @@ def test_an_image_has_its_environment_and_nothing_else(images: Images, stage: st
     assert podman.output(name, "python3", "-c", LOAD_ALL).splitlines() == []
     # What pip was told about the index and certificates of the machine that built the image.
     told = " ".join(f"-e {word}" for word in (SECRET, *index_addresses()))
-    search = (
-        f"grep --recursive --files-with-matches --no-messages {told} --exclude-dir=proc --exclude-dir=sys / || true"
-    )
+    search = f"grep -rls --exclude-dir=proc --exclude-dir=sys {told} / || true"
     assert podman.output(name, "bash", "-c", search, user="0").splitlines() == []
     (facts,) = json.loads(subprocess.run(["podman", "image", "inspect", name], capture_output=True, check=True).stdout)
     assert facts["Labels"]["org.opencontainers.image.version"] == name.rsplit(":", 1)[1]
