@@ -2,8 +2,8 @@
 """A SLURM cluster of three pretended nodes on this host, for as long as a command or a test needs it.
 
 `throwaway_slurm.py COMMAND …` runs a command with it. It needs root and Debian's slurm-wlm and munge. Configuration,
-keys, sockets, state and logs are in one temporary folder and every port is a free one, so that no SLURM or munge that
-the host has is touched. `SLURM_CONF` in the environment chooses the cluster.
+keys, sockets, state and logs are in one temporary folder, every port is a free one and no node's name is used twice, so
+that no other SLURM or munge of the host is touched. `SLURM_CONF` in the environment chooses the cluster.
 """
 
 import os
@@ -18,7 +18,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
-NODES = ("n1", "n2", "n3")
+NODES = 3
 CPUS_PER_NODE = 4
 GPUS_PER_NODE = 1
 MEBIBYTES_PER_NODE = 8000
@@ -93,23 +93,23 @@ def limits_by_cgroup() -> bool:
     return all(controller.is_dir() and os.access(controller, os.W_OK) for controller in controllers)
 
 
-def configuration(folder: Path, refuses: bool) -> str:
+def configuration(folder: Path, nodes: list[str], refuses: bool) -> str:
     """The text of slurm.conf for a cluster whose state is in `folder`; `refuses` as in throwaway_slurm."""
     host = socket.gethostname().split(".")[0]
-    controller_port, *node_ports = free_ports(1 + len(NODES))
+    controller_port, *node_ports = free_ports(1 + len(nodes))
     refusal = "ALL" if refuses else "NO"
     lines = [SETTINGS.format(host=host, folder=folder, controller_port=controller_port, refusal=refusal)]
     lines.append(BY_CGROUP if limits_by_cgroup() else BY_POLLING)
     size = f"CPUs={CPUS_PER_NODE} RealMemory={MEBIBYTES_PER_NODE} Gres=gpu:{GPUS_PER_NODE} State=UNKNOWN"
-    for node, port in zip(NODES, node_ports, strict=True):
+    for node, port in zip(nodes, node_ports, strict=True):
         lines.append(f"NodeName={node} NodeHostname={host} NodeAddr=127.0.0.1 Port={port} {size}\n")
     lines.append("PartitionName=main Nodes=ALL Default=YES MaxTime=2-00:00:00 State=UP\n")
     return "".join(lines)
 
 
-def lay_out(folder: Path, refuses: bool) -> None:
+def lay_out(folder: Path, nodes: list[str], refuses: bool) -> None:
     """Create every folder and file that the daemons expect to find."""
-    for name in ("munge", "state", "run", "log", *(f"spool/{node}" for node in NODES)):
+    for name in ("munge", "state", "run", "log", *(f"spool/{node}" for node in nodes)):
         (folder / name).mkdir(parents=True)
     # munged refuses a socket that others cannot reach, and a key that others can read.
     for path in (folder, folder / "munge"):
@@ -117,9 +117,9 @@ def lay_out(folder: Path, refuses: bool) -> None:
     key = folder / "munge" / "key"
     key.touch(mode=0o600)
     key.write_bytes(secrets.token_bytes(128))
-    (folder / "slurm.conf").write_text(configuration(folder, refuses), encoding="utf-8")
+    (folder / "slurm.conf").write_text(configuration(folder, nodes, refuses), encoding="utf-8")
     # GPUs that are counted and handed out: any device will do for that.
-    gpus = "".join(f"NodeName={node} Name=gpu Count={GPUS_PER_NODE} File=/dev/null\n" for node in NODES)
+    gpus = "".join(f"NodeName={node} Name=gpu Count={GPUS_PER_NODE} File=/dev/null\n" for node in nodes)
     (folder / "gres.conf").write_text(gpus, encoding="utf-8")
     (folder / "cgroup.conf").write_text(CGROUP_SETTINGS, encoding="utf-8")
 
@@ -155,11 +155,11 @@ def nodes_up(environment: Mapping[str, str]) -> int:
 
 def wait_until_up(environment: Mapping[str, str], daemons: list[subprocess.Popen[bytes]], folder: Path) -> None:
     deadline = time.monotonic() + PATIENCE
-    while nodes_up(environment) < len(NODES):
+    while nodes_up(environment) < NODES:
         if time.monotonic() > deadline or any(process.poll() is not None for process in daemons):
             logs = sorted((folder / "log").iterdir())
             ends = "\n".join(f"{log.name}: {log.read_text(errors='replace')[-600:]}" for log in logs)
-            raise ClusterError(f"{nodes_up(environment)} of {len(NODES)} SLURM nodes came up\n{ends}")
+            raise ClusterError(f"{nodes_up(environment)} of {NODES} SLURM nodes came up\n{ends}")
         time.sleep(0.1)
 
 
@@ -175,6 +175,15 @@ def cancel_jobs(environment: Mapping[str, str]) -> None:
         time.sleep(0.2)
 
 
+def remove_control_groups(nodes: list[str]) -> None:
+    """What SLURM leaves of its control groups: folders that are empty but for the kernel's files."""
+    for node in nodes:
+        for top in Path("/sys/fs/cgroup").glob(f"*/slurm_{node}"):
+            for group, _groups, _files in os.walk(top, topdown=False):
+                with suppress(OSError):
+                    os.rmdir(group)
+
+
 @contextmanager
 def throwaway_slurm(refuses: bool = True) -> Iterator[dict[str, str]]:
     """Bring the cluster up; yield the environment in which SLURM's commands reach it; take it down.
@@ -184,11 +193,15 @@ def throwaway_slurm(refuses: bool = True) -> Iterator[dict[str, str]]:
     """
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="slurm-"))).resolve()
-        lay_out(folder, refuses)
+        # SLURM's control groups are named by node and job alone: clusters that share names kill each other's jobs.
+        cluster = secrets.token_hex(3)
+        nodes = [f"c{cluster}n{number}" for number in range(1, NODES + 1)]
+        lay_out(folder, nodes, refuses)
+        stack.callback(remove_control_groups, nodes)
         environment = {**os.environ, "SLURM_CONF": str(folder / "slurm.conf")}
         # -c forgets earlier jobs; -D stays in the foreground, where this process can end it.
         commands = {"munged": munged(folder), "slurmctld": ["slurmctld", "-D", "-c"]}
-        commands |= {f"slurmd-{node}": ["slurmd", "-D", "-N", node] for node in NODES}
+        commands |= {f"slurmd-{node}": ["slurmd", "-D", "-N", node] for node in nodes}
         daemons = []
         for name, command in commands.items():
             daemons.append(stack.enter_context(daemon(command, environment, folder / "log" / f"{name}.out")))
@@ -212,11 +225,11 @@ def fail_node(environment: Mapping[str, str], node: str) -> None:
     os.kill(pid, signal.SIGKILL)
     for process in Path("/proc").glob("[0-9]*"):
         with suppress(OSError):
-            belongs = any(
-                f"SLURM_JOB_ID={job}".encode() in (process / "environ").read_bytes().split(b"\0") for job in jobs
-            )
-            steps = any(f"[{job}." in (process / "cmdline").read_text() for job in jobs)
-            if belongs or steps:
+            variables = (process / "environ").read_bytes().decode(errors="replace").split("\0")
+            if f"SLURM_CONF={environment['SLURM_CONF']}" not in variables:
+                continue
+            command = (process / "cmdline").read_text()
+            if any(f"SLURM_JOB_ID={job}" in variables or f"[{job}." in command for job in jobs):
                 os.kill(int(process.name), signal.SIGKILL)
 
 
