@@ -57,6 +57,11 @@ def first_rows(first: Run) -> list[dict[str, str]]:
     return first.results()
 
 
+def test_tasks_share_compiled_programs_in_the_work_folder(first: Run, pipeline: Pipeline) -> None:
+    (machine,) = (pipeline.launch / "work" / "compiled").iterdir()
+    assert any(machine.iterdir())
+
+
 def test_every_stage_ran_once_a_row(first: Run) -> None:
     assert first.tasks("Submitted") == ALL
 

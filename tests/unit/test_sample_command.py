@@ -5,6 +5,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -86,7 +87,7 @@ def sample(tmp_path: Path, target: Path) -> Sample:
     def start(
         *runs: RunRow, more: tuple[str, ...] = (), out: str = "runs", folder: Path = target, x64: bool = True
     ) -> subprocess.CompletedProcess[str]:
-        rows = tmp_path / "rows.jsonl"
+        rows = tmp_path / f"{out}.jsonl"
         rows.write_text("".join(run.model_dump_json() + "\n" for run in runs))
         command = [ROOT / "bin" / "sample", "--rows", rows, "--target", folder, "--out", tmp_path / out]
         path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
@@ -278,3 +279,57 @@ def test_a_failed_run_does_not_cost_the_others(sample: Sample, tmp_path: Path) -
     assert "lane" in notes[f"sample-{'a' * 16}.json"].message
     assert notes[f"sample-{'b' * 16}.json"].message.startswith("internal error: ")
     assert RunFolder(tmp_path / "runs" / ("c" * 16)).record.status == "budget_exhausted"
+
+
+def programs(folder: Path) -> dict[str, int]:
+    """What lies in a folder of compiled programs: when each file, by name, was written."""
+    (machine,) = folder.iterdir()
+    return {entry.name: entry.stat().st_mtime_ns for entry in machine.iterdir()}
+
+
+@pytest.fixture
+def compiled_anew(sample: Sample, tmp_path: Path) -> RunFolder:
+    done = sample(row(), out="anew")
+    assert done.returncode == 0, done.stderr
+    return RunFolder(tmp_path / "anew" / ("b" * 16))
+
+
+def test_shared_programs_are_compiled_once_and_change_no_digit(
+    sample: Sample, compiled_anew: RunFolder, tmp_path: Path
+) -> None:
+    shared, planned = tmp_path / "compiled", row()
+
+    def shares(out: str) -> int:
+        return sample(planned, more=("--compiled", str(shared)), out=out).returncode
+
+    # Two tasks beside each other: both compile what neither found.
+    with ThreadPoolExecutor(2) as threads:
+        assert list(threads.map(shares, ("left", "right"))) == [0, 0]
+    left_behind = programs(shared)
+    assert left_behind
+    assert all(name.endswith("-cache") and not name.startswith(".") for name in left_behind)
+    assert shares("third") == 0
+    assert programs(shared) == left_behind
+    for out in ("left", "right", "third"):
+        same_result(compiled_anew, RunFolder(tmp_path / out / ("b" * 16)))
+
+
+def test_a_damaged_program_is_compiled_again(sample: Sample, compiled_anew: RunFolder, tmp_path: Path) -> None:
+    more = ("--compiled", str(tmp_path / "compiled"))
+    assert sample(row(), more=more, out="first").returncode == 0
+    (machine,) = (tmp_path / "compiled").iterdir()
+    for entry in machine.iterdir():
+        entry.write_bytes(entry.read_bytes()[:-10])
+    done = sample(row(), more=more, out="second")
+    assert done.returncode == 0, done.stderr
+    same_result(compiled_anew, RunFolder(tmp_path / "second" / ("b" * 16)))
+
+
+def test_a_folder_that_cannot_hold_programs_costs_no_run(
+    sample: Sample, compiled_anew: RunFolder, tmp_path: Path
+) -> None:
+    (tmp_path / "compiled").write_text("a file")
+    done = sample(row(), more=("--compiled", str(tmp_path / "compiled" / "inside")))
+    assert done.returncode == 0, done.stderr
+    assert done.stderr.count("compiled programs cannot be shared (Not a directory)") == 1
+    same_result(compiled_anew, RunFolder(tmp_path / "runs" / ("b" * 16)))

@@ -24,7 +24,8 @@ process BUILD_TARGET {
     cat > rows.jsonl <<'JSON'
     ${pack.rows*.json.join('\n    ')}
     JSON
-    build-target --rows rows.jsonl ${pack.ownFiles ? '--files files' : ''} --out targets --failures failures
+    build-target --rows rows.jsonl ${pack.ownFiles ? '--files files' : ''} --out targets --failures failures \\
+        \${LAMBDA_HAT_COMPILED:+--compiled "\$LAMBDA_HAT_COMPILED"}
     """
 
     stub:

@@ -28,7 +28,8 @@ process SAMPLE {
     JSON
     ${Parts.together(target_files, 'target')}
     sample --rows rows.jsonl --target target --out runs --failures failures --progress progress.jsonl \\
-        ${task.time ? "--time-limit ${task.time.toSeconds()}" : ''}
+        ${task.time ? "--time-limit ${task.time.toSeconds()}" : ''} \\
+        \${LAMBDA_HAT_COMPILED:+--compiled "\$LAMBDA_HAT_COMPILED"}
     if [ -d runs ]; then ln -s runs published; fi
     """
 

@@ -1,6 +1,7 @@
 """The build-target command: rows of targets become target folders."""
 
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import click
@@ -8,6 +9,7 @@ import click
 from lambda_hat_cli.commands.cli import (
     PathArgument,
     check_code,
+    compiled_option,
     failures_option,
     noted,
     read_rows,
@@ -16,6 +18,7 @@ from lambda_hat_cli.commands.cli import (
 )
 from lambda_hat_cli.experiment.rows import TargetRow
 from lambda_hat_cli.targets.build import build_targets
+from lambda_hat_cli.targets.compiled import shared_programs
 from lambda_hat_cli.targets.threads import hold_compiler_threads
 
 
@@ -23,9 +26,10 @@ from lambda_hat_cli.targets.threads import hold_compiler_threads
 @rows_option
 @click.option("--out", required=True, type=PathArgument, metavar="DIR", help="Gets a folder a target, named by its id.")
 @click.option("--files", type=PathArgument, metavar="DIR", help="The user's files, as the plan's folder has them.")
+@compiled_option
 @failures_option
 @stage_command("build_target")
-def main(rows: Path, out: Path, files: Path | None, failures: Path | None) -> None:
+def main(rows: Path, out: Path, files: Path | None, compiled: Path | None, failures: Path | None) -> None:
     """Make the data and w* of targets; those that differ in train.steps alone come from one training."""
     hold_compiler_threads()
 
@@ -34,7 +38,9 @@ def main(rows: Path, out: Path, files: Path | None, failures: Path | None) -> No
             check_code(target.code)
             work()
 
-    build_targets(read_rows(rows, TargetRow), out, files, attempt)
+    with shared_programs(compiled, partial(click.echo, err=True)) as share:
+        build_targets(read_rows(rows, TargetRow), out, files, attempt)
+        share()
 
 
 if __name__ == "__main__":

@@ -37,6 +37,13 @@ failures_option = click.option(
     help="Where to note the rows that fail; the command then does the others and leaves with status 0.",
 )
 
+compiled_option = click.option(
+    "--compiled",
+    type=PathArgument,
+    metavar="DIR",
+    help="Holds compiled programs, which processes share; made where it is missing.",
+)
+
 
 def stage_command(stage: str) -> Callable[[Callable[..., None]], Callable[..., None]]:
     """Give a command the project's exit statuses, each with one message.

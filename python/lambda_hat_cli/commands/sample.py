@@ -1,5 +1,7 @@
 """The sample command: run rows and a target folder become run folders."""
 
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import click
@@ -8,6 +10,7 @@ from lambda_hat_cli.artifacts.progress import ProgressLog, RunningEstimate
 from lambda_hat_cli.commands.cli import (
     PathArgument,
     check_code,
+    compiled_option,
     each_run,
     failures_option,
     rows_option,
@@ -16,6 +19,7 @@ from lambda_hat_cli.commands.cli import (
 from lambda_hat_cli.experiment.rows import RunRow
 from lambda_hat_cli.samplers.base import leave_by
 from lambda_hat_cli.samplers.run import sample
+from lambda_hat_cli.targets.compiled import shared_programs
 from lambda_hat_cli.targets.threads import hold_compiler_threads
 
 
@@ -30,16 +34,23 @@ from lambda_hat_cli.targets.threads import hold_compiler_threads
     metavar="SECONDS",
     help="When the process is ended from outside: runs save what they have some time before.",
 )
+@compiled_option
 @failures_option
 @stage_command("sample")
 def main(
-    rows: Path, target: Path, out: Path, progress: Path | None, time_limit: float | None, failures: Path | None
+    rows: Path,
+    target: Path,
+    out: Path,
+    progress: Path | None,
+    time_limit: float | None,
+    compiled: Path | None,
+    failures: Path | None,
 ) -> None:
     """Draw from the local posterior of one target, run after run; progress goes to stderr."""
     end = leave_by(time_limit)
     hold_compiler_threads()
 
-    def work(run: RunRow) -> None:
+    def work(run: RunRow, share: Callable[[], None]) -> None:
         log = ProgressLog(progress, run.id, run.folder)
 
         def say(line: str, estimate: RunningEstimate | None = None, /) -> None:
@@ -51,8 +62,10 @@ def main(
             check_code(run.code)
             record = sample(run, target, out / run.id, say, end)
             log.write(record.status, record.reason or "done")
+        share()
 
-    each_run("sample", rows, failures, work)
+    with shared_programs(compiled, partial(click.echo, err=True)) as share:
+        each_run("sample", rows, failures, partial(work, share=share))
 
 
 if __name__ == "__main__":
