@@ -19,7 +19,6 @@ from lambda_hat_cli.commands.cli import (
 from lambda_hat_cli.experiment.rows import TargetRow
 from lambda_hat_cli.targets.build import build_targets
 from lambda_hat_cli.targets.compiled import shared_programs
-from lambda_hat_cli.targets.threads import hold_compiler_threads
 
 
 @click.command()
@@ -31,7 +30,6 @@ from lambda_hat_cli.targets.threads import hold_compiler_threads
 @stage_command("build_target")
 def main(rows: Path, out: Path, files: Path | None, compiled: Path | None, failures: Path | None) -> None:
     """Make the data and w* of targets; those that differ in train.steps alone come from one training."""
-    hold_compiler_threads()
 
     def attempt(target: TargetRow, work: Callable[[], None]) -> None:
         with noted("build_target", target.id, failures):

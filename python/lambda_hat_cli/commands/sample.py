@@ -1,26 +1,25 @@
 """The sample command: run rows and a target folder become run folders."""
 
-from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
 import click
 
-from lambda_hat_cli.artifacts.progress import ProgressLog, RunningEstimate
 from lambda_hat_cli.commands.cli import (
     PathArgument,
     check_code,
     compiled_option,
     each_run,
     failures_option,
+    progress_of,
     rows_option,
     stage_command,
+    time_limit_option,
 )
 from lambda_hat_cli.experiment.rows import RunRow
 from lambda_hat_cli.samplers.base import leave_by
 from lambda_hat_cli.samplers.run import sample
 from lambda_hat_cli.targets.compiled import shared_programs
-from lambda_hat_cli.targets.threads import hold_compiler_threads
 
 
 @click.command()
@@ -28,12 +27,7 @@ from lambda_hat_cli.targets.threads import hold_compiler_threads
 @click.option("--target", required=True, type=PathArgument, metavar="DIR", help="The folder that build-target wrote.")
 @click.option("--out", required=True, type=PathArgument, metavar="DIR", help="Gets a folder a run, named by its id.")
 @click.option("--progress", type=PathArgument, metavar="FILE", help="Gets the progress as JSON lines, to be watched.")
-@click.option(
-    "--time-limit",
-    type=click.FloatRange(min=0, min_open=True),
-    metavar="SECONDS",
-    help="When the process is ended from outside: runs save what they have some time before.",
-)
+@time_limit_option
 @compiled_option
 @failures_option
 @stage_command("sample")
@@ -48,24 +42,16 @@ def main(
 ) -> None:
     """Draw from the local posterior of one target, run after run; progress goes to stderr."""
     end = leave_by(time_limit)
-    hold_compiler_threads()
-
-    def work(run: RunRow, share: Callable[[], None]) -> None:
-        log = ProgressLog(progress, run.id, run.folder)
-
-        def say(line: str, estimate: RunningEstimate | None = None, /) -> None:
-            click.echo(f"{run.folder}: {line}", err=True)
-            log.write("running", line, estimate)
-
-        with log.ends():
-            log.write("running", "started")
-            check_code(run.code)
-            record = sample(run, target, out / run.id, say, end)
-            log.write(record.status, record.reason or "done")
-        share()
-
     with shared_programs(compiled, partial(click.echo, err=True)) as share:
-        each_run("sample", rows, failures, partial(work, share=share))
+
+        def work(run: RunRow) -> None:
+            with progress_of(run, progress) as (log, say):
+                check_code(run.code)
+                record = sample(run, target, out / run.id, say, end)
+                log.write(record.status, record.reason or "done")
+            share()
+
+        each_run("sample", rows, failures, work)
 
 
 if __name__ == "__main__":

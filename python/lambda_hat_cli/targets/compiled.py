@@ -12,6 +12,8 @@ from pathlib import Path
 
 import jax
 
+from lambda_hat_cli.targets.threads import hold_compiler_threads
+
 ENTRIES = "*-cache"
 # What decides which instructions XLA may use, as Linux tells it on x86 and on ARM.
 PROCESSOR = ("model name", "flags", "CPU implementer", "CPU part", "Features")
@@ -25,8 +27,11 @@ def shared_programs(folder: Path | None, tell: Callable[[str], None]) -> Iterato
     there when it started, and each new entry is copied under another name and renamed: readers see whole entries,
     whoever writes at the same time or is killed. Programs for other processors or other numbers of threads are apart.
 
+    The compiler is held to the task's CPUs first, by compiling: JAX would take that from the folder too.
+
     What fails with files is told once, in a line, and compiling goes on; without a folder nothing is shared.
     """
+    hold_compiler_threads()
     if folder is None:
         yield lambda: None
         return
