@@ -12,6 +12,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
+from jax.sharding import Mesh, PartitionSpec
 from jaxtyping import Array, Int, PRNGKeyArray, PyTree
 
 from lambda_hat_cli.artifacts.progress import RunningEstimate
@@ -86,18 +87,37 @@ def chain_keys(key: PRNGKeyArray, chains: int, phase: str = "sampling") -> PRNGK
 
 
 def over_chains(posterior: LocalPosterior) -> Any:
-    """`jax.vmap` for small gradients, one chain after the other for larger ones: f ↦ f over a leading axis of chains.
+    """f ↦ f over a leading axis of chains, which the process's devices share.
 
-    The choice depends on sizes only, never on a timing, so that results are reproducible.
+    On a device `jax.vmap` for small gradients, one chain after the other for larger ones. The choice depends on sizes
+    only, never on a timing, so that results are reproducible.
     """
     one_by_one = posterior.work > ONE_BY_ONE_WORK
 
     def mapped(function: Any) -> Any:
-        if one_by_one:
-            return lambda *arguments: lax.map(lambda packed: function(*packed), arguments)
-        return jax.vmap(function)
+        def on_device(*arguments: PyTree) -> PyTree:
+            if one_by_one:
+                return lax.map(lambda packed: function(*packed), arguments)
+            return jax.vmap(function)(*arguments)
+
+        return partial(_over_devices, on_device)
 
     return mapped
+
+
+def _over_devices(function: Any, *arguments: PyTree) -> PyTree:
+    """`function` on as many devices as divide the chains, which are the arguments' leading axis.
+
+    A task of N CPUs has N devices, a thread each: matrix products of one chain are too small to divide.
+    """
+    chains = jax.tree.leaves(arguments)[0].shape[0]
+    devices = jax.devices()
+    count = max(number for number in range(1, len(devices) + 1) if chains % number == 0)
+    if count == 1:
+        return function(*arguments)
+    mesh = Mesh(devices[:count], ("chains",))
+    over = PartitionSpec("chains")
+    return jax.shard_map(function, mesh=mesh, in_specs=over, out_specs=over, check_vma=False)(*arguments)
 
 
 @partial(jax.jit, static_argnames=("draws", "save_positions"))
