@@ -4,7 +4,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help run test validate lint environments lock images clean
+.PHONY: help run test validate bench lint environments lock images clean
 
 ENGINE ?= podman
 BASE ?= python:3.12-slim-bookworm
@@ -32,6 +32,9 @@ test: environments lint ## lint, types, import contracts and every test
 
 validate: ## every sampler against exact answers, hours; ONLY='NAME ...' runs some; writes docs/validation.md
 	@validation/validate $(ONLY)
+
+bench: environments ## what estimates cost; CASE='NAME ...' measures some; on an idle machine
+	@$(IN_TEST) python3 benchmarks/bench.py $(CASE)
 
 lint: ## ruff, mypy and the import contracts
 	@$(IN_TEST) ruff check . scripts/lock; ruff format --check . scripts/lock; mypy; PYTHONPATH=python lint-imports

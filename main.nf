@@ -77,8 +77,12 @@ workflow {
         if (Slurm.isExecutor(workflow.session)) {
             Slurm.reach(params.queue).bound(workflow.session).watch(workflow.workDir) { message -> log.warn(message) }
         }
-        // Variables are in no cache entry: sharing compiled programs changes no result.
-        workflow.session.config.env = [*: workflow.session.config.env ?: [:], LAMBDA_HAT_COMPILED: params.compile_cache ? "${workflow.workDir}/compiled" : '']
+        if (params.compile_cache) {
+            CompiledPrograms.share(workflow.session, workflow.workDir, workflow.containerEngine)
+        }
+        else {
+            CompiledPrograms.keepApart(workflow.session)
+        }
         RunRecords.write(
             file("${params.outdir}/pipeline_info"), projectDir, workflow.workDir, params, workflow.manifest.version, environments)
         Row.register()

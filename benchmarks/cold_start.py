@@ -1,8 +1,8 @@
 """How long does each stage's command take on next to nothing, in its environment and in its container?
 
-Plans, builds, samples (20 warm-up draws of a quadratic), analyses and reports by the commands as processes, each in
-turn in the environment and in the image, --rounds times. Prints each stage's median seconds, and what the container's
-first process took while nothing of the disk was in memory (only root can arrange that).
+Plans, builds, samples (20 warm-up draws of a quadratic), analyses and reports by the commands as processes, without
+shared programs, each in turn in the environment and in the image, --rounds times. Prints each stage's median seconds,
+and what the container's first process took while nothing of the disk was in memory (only root can arrange that).
 
     python benchmarks/cold_start.py --environments DIR --container 'podman run --rm \\
         -v {project}:{project} -v {folder}:{folder} localhost/lambda-hat:{id}'
@@ -89,7 +89,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description="Seconds of each stage's command on next to nothing.")
     parser.add_argument("--environments", type=Path, default=PROJECT / ".environments", help="the stages' environments")
     parser.add_argument("--container", required=True, metavar="COMMAND", help="runs a command in a stage's image")
-    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--rounds", type=int, default=5, choices=range(1, 100), metavar="N")
     asked = parser.parse_args()
     environments = asked.environments.resolve()
     with tempfile.TemporaryDirectory() as place:
@@ -106,7 +106,7 @@ def main() -> None:
                     identity = environment_id(stage)
                     if where == "environment":
                         path = os.pathsep.join([str(environments / identity / "bin"), os.environ["PATH"]])
-                        prefix, settings = [], {**os.environ, **lane, "PATH": path}
+                        prefix, settings = [], {**planned.lane(cpus=1), "PATH": path}
                     else:
                         inside = asked.container.format(project=PROJECT, folder=folder, id=identity)
                         variables = [f"{name}={value}" for name, value in lane.items() if name != "PATH"]

@@ -22,6 +22,12 @@ def lanes(run: Run) -> set[tuple[str, str, str, int]]:
     return {(asked, found["precision"], found["prng_implementation"], found["threads"]) for asked, found in seen}
 
 
+def compiled(run: Run) -> set[str]:
+    """The names of the programs that building and sampling tasks left in the work folder."""
+    entries = (run.outdir.parent / "work" / "compiled").glob("*/*-cache")
+    return {entry.name.rsplit("-", 2)[0] for entry in entries}
+
+
 # Prints what the dynamic linker says of each library that it cannot load.
 LOAD_ALL = """
 import ctypes, glob, os
@@ -46,25 +52,33 @@ LANES = {("float64", "float64", "threefry2x32", 1), ("float32", "float32", "thre
 
 
 @pytest.fixture(scope="module")
-def local(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, str]]:
+def alone(tmp_path_factory: pytest.TempPathFactory) -> Run:
     run = run_pipeline(tmp_path_factory.mktemp("local"), profile="test,local")
     assert lanes(run) == LANES
-    return run.estimates()
+    assert compiled(run)
+    return run
+
+
+@pytest.fixture(scope="module")
+def local(alone: Run) -> list[dict[str, str]]:
+    return alone.estimates()
 
 
 def test_podman_agrees_with_local_to_the_last_digit(
-    images: Images, local: list[dict[str, str]], tmp_path: Path
+    images: Images, alone: Run, local: list[dict[str, str]], tmp_path: Path
 ) -> None:
     run = run_pipeline(tmp_path, *images.podman.settings(tmp_path), profile="test,podman", seconds=600)
     assert run.estimates() == local
+    assert compiled(run) == compiled(alone)
     assert lanes(run) == LANES
 
 
 def test_charliecloud_agrees_with_local_to_the_last_digit(
-    unpacked: str, local: list[dict[str, str]], tmp_path: Path
+    unpacked: str, alone: Run, local: list[dict[str, str]], tmp_path: Path
 ) -> None:
     run = run_pipeline(tmp_path, "--container_image", unpacked, profile="test,charliecloud", seconds=600)
     assert run.estimates() == local
+    assert compiled(run) == compiled(alone)
     assert lanes(run) == LANES
 
 

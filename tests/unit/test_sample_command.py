@@ -306,7 +306,9 @@ def test_shared_programs_are_compiled_once_and_change_no_digit(
     shared, planned = tmp_path / "compiled", row()
 
     def shares(out: str) -> int:
-        return sample(planned, more=("--compiled", str(shared)), out=out).returncode
+        done = sample(planned, more=("--compiled", str(shared)), out=out)
+        assert "cache" not in done.stderr
+        return done.returncode
 
     # Two tasks beside each other: both compile what neither found.
     with ThreadPoolExecutor(2) as threads:

@@ -30,15 +30,15 @@ from lambda_hat_cli.targets.compiled import shared_programs
 @stage_command("build_target")
 def main(rows: Path, out: Path, files: Path | None, compiled: Path | None, failures: Path | None) -> None:
     """Make the data and w* of targets; those that differ in train.steps alone come from one training."""
+    with shared_programs(compiled, out.parent, partial(click.echo, err=True)) as share:
 
-    def attempt(target: TargetRow, work: Callable[[], None]) -> None:
-        with noted("build_target", target.id, failures):
-            check_code(target.code)
-            work()
+        def attempt(target: TargetRow, work: Callable[[], None]) -> None:
+            with noted("build_target", target.id, failures):
+                check_code(target.code)
+                work()
+            share()
 
-    with shared_programs(compiled, partial(click.echo, err=True)) as share:
         build_targets(read_rows(rows, TargetRow), out, files, attempt)
-        share()
 
 
 if __name__ == "__main__":

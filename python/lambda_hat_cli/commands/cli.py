@@ -14,7 +14,6 @@ import click
 from pydantic import BaseModel
 
 from lambda_hat_cli.artifacts.failure import FailureNote, Stage
-from lambda_hat_cli.artifacts.progress import ProgressLog, RunningEstimate
 from lambda_hat_cli.artifacts.store import read_records, write_record
 from lambda_hat_cli.errors import UserError
 from lambda_hat_cli.experiment.rows import RunRow
@@ -38,12 +37,6 @@ failures_option = click.option(
     help="Where to note the rows that fail; the command then does the others and leaves with status 0.",
 )
 
-time_limit_option = click.option(
-    "--time-limit",
-    type=click.FloatRange(min=0, min_open=True),
-    metavar="SECONDS",
-    help="When the process is ended from outside: runs save what they have some time before.",
-)
 compiled_option = click.option(
     "--compiled",
     type=PathArgument,
@@ -135,20 +128,6 @@ def each_run(stage: Stage, rows: Path, failures: Path | None, work: Callable[[Ru
     for run in read_rows(rows, RunRow):
         with noted(stage, run.id, failures):
             work(run)
-
-
-@contextmanager
-def progress_of(run: RunRow, file: Path | None) -> Iterator[tuple[ProgressLog, Callable[..., None]]]:
-    """Within, a run's progress: its log in `file`, and what takes a line (and an estimate) for it and for stderr."""
-    log = ProgressLog(file, run.id, run.folder)
-
-    def say(line: str, estimate: RunningEstimate | None = None, /) -> None:
-        click.echo(f"{run.folder}: {line}", err=True)
-        log.write("running", line, estimate)
-
-    with log.ends():
-        log.write("running", "started")
-        yield log, say
 
 
 def read_rows(path: Path, model: type[Row]) -> list[Row]:

@@ -11,11 +11,10 @@ from lambda_hat_cli.commands.cli import (
     compiled_option,
     each_run,
     failures_option,
-    progress_of,
     rows_option,
     stage_command,
-    time_limit_option,
 )
+from lambda_hat_cli.commands.sampling import progress_of, time_limit_option
 from lambda_hat_cli.experiment.rows import RunRow
 from lambda_hat_cli.samplers.base import leave_by
 from lambda_hat_cli.samplers.run import sample
@@ -42,14 +41,16 @@ def main(
 ) -> None:
     """Draw from the local posterior of one target, run after run; progress goes to stderr."""
     end = leave_by(time_limit)
-    with shared_programs(compiled, partial(click.echo, err=True)) as share:
+    with shared_programs(compiled, out.parent, partial(click.echo, err=True)) as share:
 
         def work(run: RunRow) -> None:
-            with progress_of(run, progress) as (log, say):
-                check_code(run.code)
-                record = sample(run, target, out / run.id, say, end)
-                log.write(record.status, record.reason or "done")
-            share()
+            try:
+                with progress_of(run, progress) as (log, say):
+                    check_code(run.code)
+                    record = sample(run, target, out / run.id, say, end)
+                    log.write(record.status, record.reason or "done")
+            finally:
+                share()
 
         each_run("sample", rows, failures, work)
 

@@ -6,26 +6,32 @@ import platform
 import shutil
 import tempfile
 import uuid
+import zlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from importlib.metadata import version
 from pathlib import Path
 
 import jax
+from jax.experimental.compilation_cache import compilation_cache
 
 from lambda_hat_cli.targets.threads import hold_compiler_threads
 
-ENTRIES = "*-cache"
-# What decides which instructions XLA may use, as Linux tells it on x86 and on ARM.
-PROCESSOR = ("model name", "flags", "CPU implementer", "CPU part", "Features")
+SUFFIX = "-cache"
+# What tells processors apart, as Linux says it on x86 and on ARM.
+PROCESSOR = ("model", "cpu family", "stepping", "flags", "CPU ", "Features")
+# What JAX's own key leaves out or tells only after the entries were looked through.
+SETTINGS = ("NPROC", "JAX_NUM_CPU_DEVICES", "JAX_ENABLE_X64", "JAX_PLATFORMS")
 
 
 @contextmanager
-def shared_programs(folder: Path | None, tell: Callable[[str], None]) -> Iterator[Callable[[], None]]:
+def shared_programs(folder: Path | None, beside: Path, tell: Callable[[str], None]) -> Iterator[Callable[[], None]]:
     """Within, JAX takes compiled programs from `folder`; what is yielded puts there those compiled since.
 
-    JAX writes an entry where it is read. So every process has a folder of its own, with links to the entries that were
-    there when it started, and each new entry is copied under another name and renamed: readers see whole entries,
-    whoever writes at the same time or is killed. Programs for other processors or other numbers of threads are apart.
+    JAX writes an entry in place, where others would read it. So every process has a folder of its own, in `beside`,
+    with the entries that were there when it started, and each whole new entry is copied under another name and renamed:
+    no reader and no killed writer leaves half of one. Programs for other processors, numbers of threads and devices,
+    precisions and versions are apart.
 
     The compiler is held to the task's CPUs first, by compiling: JAX would take that from the folder too.
 
@@ -35,34 +41,42 @@ def shared_programs(folder: Path | None, tell: Callable[[str], None]) -> Iterato
     if folder is None:
         yield lambda: None
         return
-    shared = folder / _machine()
     told = False
 
     def trouble(error: OSError) -> None:
         nonlocal told
         if not told:
-            tell(f"{folder}: compiled programs cannot be shared ({error.strerror}); they are compiled again")
+            tell(
+                f"{folder}: compiled programs cannot be shared ({error.strerror}), so they are compiled again; make "
+                "the folder writable, or do without it (--compile_cache false, no --compiled)"
+            )
         told = True
 
-    with tempfile.TemporaryDirectory(prefix="compiled-") as place:
-        own = Path(place)
-        try:
-            shared.mkdir(parents=True, exist_ok=True)
-            for entry in shared.glob(ENTRIES):
-                (own / entry.name).symlink_to(entry.resolve())
-        except OSError as error:
-            trouble(error)
-        jax.config.update("jax_compilation_cache_dir", place)
+    try:
+        shared = folder.resolve() / _machine()
+        shared.mkdir(parents=True, exist_ok=True)
+        beside.mkdir(parents=True, exist_ok=True)
+        place = tempfile.TemporaryDirectory(prefix=".compiled-", dir=beside, ignore_cleanup_errors=True)
+    except OSError as error:
+        trouble(error)
+        yield lambda: None
+        return
+    with place:
+        own = Path(place.name)
+        known = _taken(shared, own, trouble)
+        jax.config.update("jax_compilation_cache_dir", place.name)
         # Otherwise programs that take less than a second stay out, which are most of them.
         jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
         jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
         jax.config.update("jax_persistent_cache_enable_xla_caches", "none")
+        compilation_cache.reset_cache()
 
         def share() -> None:
             try:
-                for entry in own.glob(ENTRIES):
-                    if not entry.is_symlink() and not (shared / entry.name).exists():
-                        _put(entry, shared)
+                for name in _entries(own) - known:
+                    known.add(name)
+                    if not (shared / name).exists() and _is_whole(own / name):
+                        _put(own / name, shared)
             except OSError as error:
                 trouble(error)
 
@@ -70,6 +84,37 @@ def shared_programs(folder: Path | None, tell: Callable[[str], None]) -> Iterato
             yield share
         finally:
             jax.config.update("jax_compilation_cache_dir", None)
+            compilation_cache.reset_cache()
+
+
+def _entries(folder: Path) -> set[str]:
+    """The names of the programs in a folder."""
+    with os.scandir(folder) as files:
+        return {file.name for file in files if file.name.endswith(SUFFIX) and not file.name.startswith(".")}
+
+
+def _taken(shared: Path, own: Path, trouble: Callable[[OSError], None]) -> set[str]:
+    """The names of the shared entries, which are put in `own`: as the same files where the file system can do that."""
+    known: set[str] = set()
+    try:
+        for name in _entries(shared):
+            try:
+                os.link(shared / name, own / name)
+            except OSError:
+                shutil.copyfile(shared / name, own / name)
+            known.add(name)
+    except OSError as error:
+        trouble(error)
+    return known
+
+
+def _is_whole(entry: Path) -> bool:
+    """Whether JAX could write an entry to its end, as it cannot on a full disk."""
+    try:
+        zlib.decompress(entry.read_bytes())
+    except zlib.error:
+        return False
+    return True
 
 
 def _put(entry: Path, shared: Path) -> None:
@@ -83,8 +128,10 @@ def _put(entry: Path, shared: Path) -> None:
 
 
 def _machine() -> str:
-    """A name for machines and settings that can run each other's programs and get the same digits."""
-    about = [platform.machine(), os.environ.get("NPROC", "")]
+    """A name for processes that can run each other's programs and would compile the same."""
+    about = [platform.machine(), version("jaxlib"), *(os.environ.get(name, "") for name in SETTINGS)]
+    if hasattr(os, "sched_getaffinity"):
+        about.append(str(len(os.sched_getaffinity(0))))
     try:
         lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
     except OSError:

@@ -1,0 +1,1 @@
+"""The benchmark cases, a module each."""

@@ -1,0 +1,75 @@
+"""What share of the machine's matrix products per second does HMC reach while sampling, with two CPUs?
+
+The peak is NumPy's, on square matrices of 2048 with as many threads. A gradient of a network counts six operations for
+each weight and row: two forwards, four backwards, of which the first layer's need only two.
+"""
+
+import os
+import subprocess
+import sys
+import tempfile
+from itertools import pairwise
+from pathlib import Path
+
+from stages import THREADS, environment, run
+
+from cases.beside import rate
+from cases.figure import Figure, figure
+from cases.networks import planned_network
+
+GRADIENTS = {"mlp1k": 300_000, "mlp10k": 30_000}
+WIDTHS = {"mlp1k": (10, 25, 25, 1), "mlp10k": (10, 90, 90, 10)}
+ROWS = 1000
+GOALS = {("mlp1k", "float32"): "≥ 40 %", ("mlp10k", "float32"): "≥ 55 %", ("mlp10k", "float64"): "≥ 50 %"}
+PRODUCTS = """
+import sys, time
+import numpy as np
+a = np.random.default_rng(0).standard_normal((2048, 2048)).astype(sys.argv[1])
+best = 0.0
+for _ in range(12):
+    start = time.perf_counter()
+    a @ a
+    best = max(best, 2 * 2048**3 / (time.perf_counter() - start))
+print(best)
+"""
+
+
+def operations(widths: tuple[int, ...]) -> float:
+    """Floating-point operations of the matrix products of one gradient."""
+    first, *rest = [inputs * outputs for inputs, outputs in pairwise(widths)]
+    return ROWS * (4.0 * first + 6.0 * sum(rest))
+
+
+def peak(precision: str, cpus: int) -> float:
+    """Operations per second of NumPy's matrix product."""
+    lane = environment(**dict.fromkeys(THREADS, str(cpus)))
+    done = subprocess.run(
+        [sys.executable, "-c", PRODUCTS, precision], env=lane, capture_output=True, text=True, check=True
+    )
+    return float(done.stdout)
+
+
+def measure(rounds: int) -> list[Figure]:
+    """The share for both networks in both precisions."""
+    cpus = min(2, len(os.sched_getaffinity(0)))
+    found = []
+    for name, gradients in GRADIENTS.items():
+        for precision in ("float32", "float64"):
+            shares, rates, peaks = [], [], []
+            with tempfile.TemporaryDirectory() as place:
+                folder = Path(place)
+                budget = {"gradients": gradients, "seconds": 600}
+                planned = planned_network(name, precision, folder / name, tolerance=1e-6, budget=budget)
+                for number in range(-1, rounds):
+                    out = folder / f"out-{number}"
+                    run([*planned.sample_command(out), "--compiled", str(folder / "compiled")], planned.lane(cpus))
+                    if number >= 0:  # the first round compiles
+                        peaks.append(peak(precision, cpus) / 1e9)
+                        rates.append(rate(planned, out))
+                        shares.append(100 * rates[-1] * operations(WIDTHS[name]) / 1e9 / peaks[-1])
+            found.append(
+                figure(f"{name} {precision}, share of the peak", shares, "%", GOALS.get((name, precision), ""))
+            )
+            found.append(figure(f"{name} {precision}, gradients", rates, "1/s"))
+            found.append(figure(f"{precision} matrix products", peaks, "Gflop/s"))
+    return found
