@@ -8,9 +8,9 @@ from pathlib import Path
 from stages import Planned, run
 
 from cases.figure import Figure, figure
-from cases.networks import planned_network
+from cases.networks import SHORT, planned_network
 
-GRADIENTS = {"mlp1k": 300_000, "mlp10k": 30_000}
+GRADIENTS = {"mlp1k": 200_000, "mlp10k": 40_000}
 
 
 def rate(planned: Planned, out: Path) -> float:
@@ -27,7 +27,7 @@ def measure(rounds: int) -> list[Figure]:
         with tempfile.TemporaryDirectory() as place:
             folder = Path(place)
             budget = {"gradients": gradients, "seconds": 600}
-            planned = planned_network(name, "float32", folder / name, tolerance=1e-6, budget=budget)
+            planned = planned_network(name, "float32", folder / name, SHORT, tolerance=1e-6, budget=budget)
             shared = ["--compiled", str(folder / "compiled")]
             for number in range(-1, rounds):  # the first round compiles
                 one = folder / f"one-{number}"

@@ -21,7 +21,7 @@ def measure(rounds: int) -> list[Figure]:
     memory, error, ess = [], [], []
     with tempfile.TemporaryDirectory() as place:
         folder = Path(place)
-        planned = planned_network("mlp1k", "float32", folder / "mlp1k", tolerance=0.04)
+        planned = planned_network("mlp1k", "float32", folder / "mlp1k", {}, tolerance=0.04)
         for number in range(rounds):
             for kind in ("cold", "warm"):
                 out = folder / f"{kind}-{number}"

@@ -5,12 +5,18 @@ from pathlib import Path
 import yaml
 from stages import PROJECT, Planned, prepare
 
+SHORT = {"warmup": 60}
+"""A warm-up that leaves most of a small budget to the draws, where only their rate is asked for."""
 
-def planned_network(name: str, precision: str, folder: Path, **runs: object) -> Planned:
-    """The committed experiment `name` (mlp1k, mlp10k) with HMC alone in one precision; `runs` are settings of runs."""
+
+def planned_network(name: str, precision: str, folder: Path, sampler: dict[str, object], **runs: object) -> Planned:
+    """The committed experiment `name` (mlp1k, mlp10k) with HMC alone in one precision.
+
+    `sampler` and `runs` are settings of HMC and of the runs that differ from the experiment's.
+    """
     text = (PROJECT / "conf" / "experiments" / f"{name}.yml").read_text(encoding="utf-8")
     experiment = yaml.safe_load(text)
-    experiment["samplers"] = [{"kind": "hmc", "precision": precision}]
+    experiment["samplers"] = [{"kind": "hmc", "precision": precision, **sampler}]
     experiment["runs"] |= runs
     folder.mkdir()
     return prepare(yaml.safe_dump(experiment), folder)

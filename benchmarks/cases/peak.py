@@ -13,11 +13,10 @@ from pathlib import Path
 
 from stages import THREADS, environment, run
 
-from cases.beside import rate
+from cases.beside import GRADIENTS, rate
 from cases.figure import Figure, figure
-from cases.networks import planned_network
+from cases.networks import SHORT, planned_network
 
-GRADIENTS = {"mlp1k": 300_000, "mlp10k": 30_000}
 WIDTHS = {"mlp1k": (10, 25, 25, 1), "mlp10k": (10, 90, 90, 10)}
 ROWS = 1000
 GOALS = {("mlp1k", "float32"): "≥ 40 %", ("mlp10k", "float32"): "≥ 55 %", ("mlp10k", "float64"): "≥ 50 %"}
@@ -59,7 +58,7 @@ def measure(rounds: int) -> list[Figure]:
             with tempfile.TemporaryDirectory() as place:
                 folder = Path(place)
                 budget = {"gradients": gradients, "seconds": 600}
-                planned = planned_network(name, precision, folder / name, tolerance=1e-6, budget=budget)
+                planned = planned_network(name, precision, folder / name, SHORT, tolerance=1e-6, budget=budget)
                 for number in range(-1, rounds):
                     out = folder / f"out-{number}"
                     run([*planned.sample_command(out), "--compiled", str(folder / "compiled")], planned.lane(cpus))
