@@ -78,7 +78,7 @@ workflow {
             Slurm.reach(params.queue).bound(workflow.session).watch(workflow.workDir) { message -> log.warn(message) }
         }
         if (params.compile_cache) {
-            CompiledPrograms.share(workflow.session, workflow.workDir, workflow.containerEngine)
+            CompiledPrograms.share(workflow.session, workflow.workDir)
         }
         else {
             CompiledPrograms.keepApart(workflow.session)

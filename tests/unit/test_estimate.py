@@ -1,7 +1,9 @@
 """Diagnostics and PSIS against ArviZ's, intervals against draws of known mean."""
 
+import tempfile
 import warnings
 from collections.abc import Iterator
+from unittest import mock
 
 import numpy as np
 import pytest
@@ -14,7 +16,12 @@ from lambda_hat_cli.estimate.psis import psis_smooth
 from lambda_hat_cli.experiment.schema import HmcSettings, MclmcSettings, SgldSettings
 from synthetic_runs import autoregressive, weighted_trace
 
-with warnings.catch_warnings():
+with (
+    warnings.catch_warnings(),
+    tempfile.TemporaryDirectory() as own,
+    # ArviZ notes there the day of its last warning, and processes that start together take each other's draft away.
+    mock.patch("platformdirs.user_cache_dir", return_value=own),
+):
     warnings.simplefilter("ignore")
     import arviz
     from arviz.stats import diagnostics as reference

@@ -6,6 +6,7 @@ process BUILD_TARGET {
     cpus { Resources.cpus(pack) }
     memory { Resources.memory(pack, task.attempt) }
     time { Resources.buildTime(pack, task.attempt) }
+    containerOptions { CompiledPrograms.shownTo(workflow.containerEngine, workflow.workDir) }
 
     input:
     tuple val(id), val(pack), path(files, stageAs: 'files/*') // files: pack.ownFiles, each named by its sha256

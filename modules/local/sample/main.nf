@@ -7,6 +7,7 @@ process SAMPLE {
     cpus { Resources.cpus(pack, task.ext.precision) }
     memory { Resources.memory(pack, task.attempt, task.ext.precision) }
     time { Resources.time(pack, task.attempt, task.ext.precision) }
+    containerOptions { CompiledPrograms.shownTo(workflow.containerEngine, workflow.workDir) }
 
     input:
     tuple val(id), val(pack), val(target_files), path(parts, stageAs: 'parts/?/*')
