@@ -9,8 +9,8 @@ SHORT = {"warmup": 60}
 """A warm-up that leaves most of a small budget to the draws, where only their rate is asked for."""
 
 
-def planned_network(name: str, precision: str, folder: Path, sampler: dict[str, object], **runs: object) -> Planned:
-    """The committed experiment `name` (mlp1k, mlp10k) with HMC alone in one precision.
+def network(name: str, precision: str, sampler: dict[str, object], **runs: object) -> str:
+    """The committed experiment `name` (mlp1k, mlp10k) with HMC alone in one precision, as YAML.
 
     `sampler` and `runs` are settings of HMC and of the runs that differ from the experiment's.
     """
@@ -18,5 +18,10 @@ def planned_network(name: str, precision: str, folder: Path, sampler: dict[str, 
     experiment = yaml.safe_load(text)
     experiment["samplers"] = [{"kind": "hmc", "precision": precision, **sampler}]
     experiment["runs"] |= runs
+    return yaml.safe_dump(experiment)
+
+
+def planned_network(name: str, precision: str, folder: Path, sampler: dict[str, object], **runs: object) -> Planned:
+    """`network`, planned and built in `folder`."""
     folder.mkdir()
-    return prepare(yaml.safe_dump(experiment), folder)
+    return prepare(network(name, precision, sampler, **runs), folder)

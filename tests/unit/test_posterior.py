@@ -10,7 +10,9 @@ from pathlib import Path
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pytest
 
+from lambda_hat_cli.posterior.chunks import CHUNK_ROWS, losses_and_gradient, losses_of
 from lambda_hat_cli.posterior.local import compensated_sum, resolve_inverse_temperature
 from oracles.exact_targets import crossing, quadratic, regression
 
@@ -103,3 +105,22 @@ def test_the_virial_of_a_quadratic_is_twice_its_potential() -> None:
 def test_automatic_inverse_temperature() -> None:
     assert resolve_inverse_temperature("auto", 1000) == 1 / np.log(1000)
     assert resolve_inverse_temperature(0.5, 1000) == 0.5
+
+
+@pytest.mark.parametrize("rows", [4 * CHUNK_ROWS, 2 * CHUNK_ROWS + 1, 2 * CHUNK_ROWS - 1])
+def test_losses_and_gradients_in_chunks_are_those_of_all_rows(rows: int) -> None:
+    posterior, _ = regression(rows, 5, 0)
+    target = posterior.target
+    w = target.w_star + 0.05 * jnp.asarray(np.random.default_rng(1).standard_normal(5))
+    losses, gradient = jax.jit(losses_and_gradient)(target, w)
+    assert losses.shape == (rows,)
+    np.testing.assert_array_equal(losses, jax.jit(losses_of)(target, w))
+    np.testing.assert_allclose(losses, target.losses(w, target.full_data), rtol=1e-13)
+
+    def total(point: jax.Array) -> jax.Array:
+        return jnp.sum(target.losses(point, target.full_data))
+
+    np.testing.assert_allclose(gradient, jax.grad(total)(w), rtol=1e-11)
+    v = jnp.asarray(np.random.default_rng(2).standard_normal(5))
+    expected = posterior.nbeta / rows * (jax.hessian(total)(w) @ v) + posterior.localization * v
+    np.testing.assert_allclose(posterior.hessian_vector(w, v), expected, rtol=1e-11)

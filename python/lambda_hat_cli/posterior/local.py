@@ -15,6 +15,7 @@ from jax import lax
 from jaxtyping import Array, Float, Int
 
 from lambda_hat_cli.errors import UserError
+from lambda_hat_cli.posterior.chunks import losses_and_gradient, losses_of
 from lambda_hat_cli.targets.load import LoadedTarget
 
 
@@ -87,7 +88,7 @@ class LocalPosterior(eqx.Module):
 
     def llc(self, w: Float[Array, " d"]) -> Float[Array, ""]:
         """tK(w), nats."""
-        return self._llc_of_losses(self.target.losses(w, self.target.full_data))
+        return self._llc_of_losses(losses_of(self.target, w))
 
     def potential(self, w: Float[Array, " d"]) -> tuple[Float[Array, ""], Float[Array, ""]]:
         """(U(w), tK(w)), nats; U(w*) = 0."""
@@ -99,14 +100,9 @@ class LocalPosterior(eqx.Module):
 
         The gradient goes through the plain sum of losses, the value is the compensated sum of their differences.
         """
-
-        def plain(point: Float[Array, " d"]) -> tuple[Float[Array, ""], Float[Array, " full_rows"]]:
-            losses = self.target.losses(point, self.target.full_data)
-            return self.nbeta / self.rows * jnp.sum(losses), losses
-
-        gradient, losses = jax.grad(plain, has_aux=True)(w)
+        losses, gradient = losses_and_gradient(self.target, w)
         llc = self._llc_of_losses(losses)
-        return llc + self._localizer(w), llc, gradient + self.localization * (w - self.w_star)
+        return llc + self._localizer(w), llc, self.nbeta / self.rows * gradient + self.localization * (w - self.w_star)
 
     def gradient(self, w: Float[Array, " d"]) -> Float[Array, " d"]:
         """∇U(w)."""
@@ -166,16 +162,7 @@ def resolve_inverse_temperature(inverse_temperature: float | str, n: int) -> flo
     return 1.0 / math.log(n)
 
 
-@jax.jit
-def _at_w_star(target: LoadedTarget, t: Float[Array, ""]) -> tuple[Float[Array, " full_rows"], Float[Array, " d"]]:
-    """ℓ_i(w*) and t·∇L_n(w*)."""
-
-    def plain(w: Float[Array, " d"]) -> tuple[Float[Array, ""], Float[Array, " full_rows"]]:
-        losses = target.losses(w, target.full_data)
-        return t / target.rows * jnp.sum(losses), losses
-
-    gradient, losses = jax.grad(plain, has_aux=True)(target.w_star)
-    return losses, gradient
+_at_w_star = jax.jit(losses_and_gradient)
 
 
 def local_posterior(target: LoadedTarget, inverse_temperature: float, localization: float) -> LocalPosterior:
@@ -185,12 +172,11 @@ def local_posterior(target: LoadedTarget, inverse_temperature: float, localizati
     """
     dtype = target.w_star.dtype
     nbeta = jnp.asarray(target.n * inverse_temperature, dtype)
-
-    losses, gradient = _at_w_star(target, nbeta)
+    losses, gradient = _at_w_star(target, target.w_star)
     return LocalPosterior(
         target=target,
         loss_at_w_star=losses,
-        gradient_at_w_star=gradient,
+        gradient_at_w_star=nbeta / target.rows * gradient,
         nbeta=nbeta,
         localization=jnp.asarray(localization, dtype),
     )

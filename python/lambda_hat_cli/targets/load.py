@@ -132,9 +132,10 @@ def assembled(
 
 
 def sufficient_rows(data: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """At most inputs + outputs rows whose squared residuals sum to those of all rows, for every linear map.
+    """At most inputs + 1 rows whose squared residuals sum to those of all rows, for every linear map.
 
-    With [X Y] = QR, ‖Y − XAᵀ‖² = ‖Q(R_Y − R_X Aᵀ)‖² = ‖R_Y − R_X Aᵀ‖², so that a gradient does not grow with n.
+    With [X Y] = QR, ‖Y − XAᵀ‖² = ‖Q(R_Y − R_X Aᵀ)‖² = ‖R_Y − R_X Aᵀ‖², so that a gradient does not grow with n. R_X has
+    as many rows as inputs, then only 0: what R_Y has beside that no map can explain, and one row as long says the same.
 
     Args:
         data: x (rows, inputs) and y (rows, outputs).
@@ -144,7 +145,12 @@ def sufficient_rows(data: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
     """
     inputs = data["x"].shape[1]
     triangle = np.linalg.qr(np.hstack([data["x"], data["y"]]).astype(np.float64)).R
-    return {"x": triangle[:, :inputs], "y": triangle[:, inputs:]}
+    x, y = triangle[:inputs, :inputs], triangle[:inputs, inputs:]
+    unexplained = triangle[inputs:, inputs:]
+    if len(unexplained):
+        length = np.eye(1, y.shape[1]) * np.linalg.norm(unexplained)
+        x, y = np.vstack([x, np.zeros((1, inputs))]), np.vstack([y, length])
+    return {"x": x, "y": y}
 
 
 def read_leaves(file: Path, template: list[jax.ShapeDtypeStruct]) -> list[Array]:
