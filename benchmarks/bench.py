@@ -17,7 +17,7 @@ from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
 
-from cases import beside, command, growth, million, packs, peak
+from cases import beside, command, growth, million, packs, peak, rounding
 from cases.figure import Figure
 from stages import PROJECT
 
@@ -28,6 +28,7 @@ CASES: dict[str, Callable[[int], list[Figure]]] = {
     "growth": growth.measure,
     "packs": packs.measure,
     "million": million.measure,
+    "rounding": rounding.measure,
 }
 RESULTS = PROJECT / "benchmarks" / "results"
 PACKAGES = ("jax", "jaxlib", "equinox", "numpy")
