@@ -19,7 +19,8 @@ from lambda_hat_cli.posterior.local import LocalPosterior
 from lambda_hat_cli.samplers import leaving
 from lambda_hat_cli.samplers.adjusted import AdjustedMclmcSampler, trajectory_steps
 from lambda_hat_cli.samplers.base import AbstractMarkovSampler, Deadline, GradientLedger, Place, SamplerDiverged
-from lambda_hat_cli.samplers.driver import MarkovRun, Stopwatch, chain_keys, run_markov
+from lambda_hat_cli.samplers.chains import chain_keys
+from lambda_hat_cli.samplers.driver import MarkovRun, Stopwatch, run_markov
 from lambda_hat_cli.samplers.filling import ENERGY_ERROR, Mover, stands_still
 from lambda_hat_cli.samplers.hmc import HmcSampler, trajectory
 from lambda_hat_cli.samplers.isokinetic import Moving, leapfrog, refreshed, unit

@@ -23,7 +23,8 @@ from lambda_hat_cli.samplers.base import (
     SoFar,
     WarmedUp,
 )
-from lambda_hat_cli.samplers.driver import Stopwatch, advance, chain_keys, run_markov
+from lambda_hat_cli.samplers.chains import chain_keys
+from lambda_hat_cli.samplers.driver import Stopwatch, advance, run_markov
 from lambda_hat_cli.samplers.recording import Recording
 from lambda_hat_cli.samplers.sgld import SgldSampler
 from lambda_hat_cli.samplers.sgld_curvature import EQUIVALENTS

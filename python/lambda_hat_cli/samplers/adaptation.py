@@ -12,7 +12,8 @@ from jaxtyping import Array, Float, Int, PRNGKeyArray, PyTree
 
 from lambda_hat_cli.posterior.local import LocalPosterior
 from lambda_hat_cli.samplers.base import AbstractMarkovSampler, GradientLedger, SamplerDiverged, Stats
-from lambda_hat_cli.samplers.driver import host_stats, over_chains
+from lambda_hat_cli.samplers.chains import over_chains
+from lambda_hat_cli.samplers.driver import host_stats
 
 BLOCK = 25
 LOWEST_ACCEPTANCE = 0.1

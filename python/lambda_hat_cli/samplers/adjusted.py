@@ -21,7 +21,8 @@ from lambda_hat_cli.samplers.base import (
     WarmedUp,
     say_warmed_up,
 )
-from lambda_hat_cli.samplers.driver import chain_keys, split_stats
+from lambda_hat_cli.samplers.chains import chain_keys
+from lambda_hat_cli.samplers.driver import split_stats
 from lambda_hat_cli.samplers.hmc import default_steps, hmc_kernel
 from lambda_hat_cli.samplers.isokinetic import Moving, leapfrog, refreshed, require_directions, unit
 from lambda_hat_cli.samplers.leaving import filled_or_left, leave_w_star

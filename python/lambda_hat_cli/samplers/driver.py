@@ -6,13 +6,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from functools import partial
-from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
-from jax.sharding import Mesh, PartitionSpec
 from jaxtyping import Array, Int, PRNGKeyArray, PyTree
 
 from lambda_hat_cli.artifacts.progress import RunningEstimate
@@ -32,16 +30,13 @@ from lambda_hat_cli.samplers.base import (
     SoFar,
     WarmedUp,
 )
+from lambda_hat_cli.samplers.chains import chain_keys, over_chains
 from lambda_hat_cli.samplers.recording import Recording
 from lambda_hat_cli.samplers.rounding import baseline_error
 
 BLOCK_DRAWS = 25
 FIRST_CHECK_DRAWS = 50
 CHECK_GROWTH = 1.2
-# Above this many multiply-adds a gradient, one chain after the other keeps the working set in the cache and wins.
-ONE_BY_ONE_WORK = 20_000
-
-_PHASES = {"warmup": 1, "sampling": 2, "filling": 3}
 
 
 @dataclass
@@ -75,49 +70,6 @@ class MarkovRun:
     biased: str | None
     status: RunStatus
     reason: str | None
-
-
-@partial(jax.jit, static_argnames=("phase", "chains"))
-def chain_keys(key: PRNGKeyArray, chains: int, phase: str = "sampling") -> PRNGKeyArray:
-    """One key for each chain of a phase ("warmup", "filling" or "sampling"), (chains,).
-
-    A draw's key folds in the draw's number, so that no key depends on block sizes.
-    """
-    return jax.vmap(partial(jax.random.fold_in, jax.random.fold_in(key, _PHASES[phase])))(jnp.arange(chains))
-
-
-def over_chains(posterior: LocalPosterior) -> Any:
-    """f ↦ f over a leading axis of chains, which the process's devices share.
-
-    On a device `jax.vmap` for small gradients, one chain after the other for larger ones. The choice depends on sizes
-    only, never on a timing, so that results are reproducible.
-    """
-    one_by_one = posterior.work > ONE_BY_ONE_WORK
-
-    def mapped(function: Any) -> Any:
-        def on_device(*arguments: PyTree) -> PyTree:
-            if one_by_one:
-                return lax.map(lambda packed: function(*packed), arguments)
-            return jax.vmap(function)(*arguments)
-
-        return partial(_over_devices, on_device)
-
-    return mapped
-
-
-def _over_devices(function: Any, *arguments: PyTree) -> PyTree:
-    """`function` on as many devices as divide the chains, which are the arguments' leading axis.
-
-    A task of N CPUs has N devices, a thread each: matrix products of one chain are too small to divide.
-    """
-    chains = jax.tree.leaves(arguments)[0].shape[0]
-    devices = jax.devices()
-    count = max(number for number in range(1, len(devices) + 1) if chains % number == 0)
-    if count == 1:
-        return function(*arguments)
-    mesh = Mesh(devices[:count], ("chains",))
-    over = PartitionSpec("chains")
-    return jax.shard_map(function, mesh=mesh, in_specs=over, out_specs=over, check_vma=False)(*arguments)
 
 
 @partial(jax.jit, static_argnames=("draws", "save_positions"))
@@ -199,7 +151,26 @@ def run_markov(
     except SamplerDiverged as end:
         return MarkovRun(empty_trace(runs.chains), {}, None, "diverged", str(end))
     with stopwatch.phase("sampling"):
-        return _record(sampler, posterior, warmed, key, runs, ledger, fall, say)
+        recorded = _record(sampler, posterior, warmed, key, runs, ledger, fall, say)
+    recording, tuned = recorded.recording, recorded.warmed.tuned
+    if recording.draws > recording.first:
+        with stopwatch.phase("baseline"):
+            tuned = tuned | sampler.conclude(posterior, recorded.warmed, recorded.states, recording.kept(), ledger)
+            ends = jax.vmap(sampler.position)(recorded.states)
+            tuned = tuned | {BASELINE: baseline_error(posterior, ends, ledger)}
+    trace = _trace(posterior, recorded.warmed, recording, runs.chains)
+    return MarkovRun(trace, tuned, recorded.warmed.biased, recorded.status, recorded.reason)
+
+
+@dataclass(frozen=True)
+class _Recorded:
+    """The draws that count and where the chains are after them; status and reason are those of MarkovRun."""
+
+    warmed: WarmedUp
+    states: PyTree
+    recording: Recording
+    status: RunStatus
+    reason: str | None
 
 
 def _record(
@@ -211,7 +182,7 @@ def _record(
     ledger: GradientLedger,
     fall: float,
     say: Say,
-) -> MarkovRun:
+) -> _Recorded:
     keys = chain_keys(key, runs.chains)
     states, recording = warmed.states, Recording()
     next_check, next_review = FIRST_CHECK_DRAWS, FIRST_CHECK_DRAWS
@@ -266,12 +237,7 @@ def _record(
             elif checked.stop:
                 break
     recording.leave_out(_settling(sampler.settling_share, warmed, recording.draws))
-    tuned = warmed.tuned
-    if recording.draws > recording.first:
-        tuned = tuned | sampler.conclude(posterior, warmed, states, recording.kept(), ledger)
-        ends = jax.vmap(sampler.position)(states)
-        tuned = tuned | {BASELINE: baseline_error(posterior, ends, ledger)}
-    return MarkovRun(_trace(posterior, warmed, recording, runs.chains), tuned, warmed.biased, status, reason)
+    return _Recorded(warmed, states, recording, status, reason)
 
 
 def _trace(posterior: LocalPosterior, warmed: WarmedUp, recording: Recording, chains: int) -> Trace:

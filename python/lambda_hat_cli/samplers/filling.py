@@ -13,7 +13,8 @@ from jaxtyping import Array, Float, Int, PRNGKeyArray
 from lambda_hat_cli.estimate.diagnostics import rhat_rank
 from lambda_hat_cli.posterior.local import LocalPosterior
 from lambda_hat_cli.samplers.base import GradientLedger, SamplerDiverged
-from lambda_hat_cli.samplers.driver import host_stats, over_chains
+from lambda_hat_cli.samplers.chains import over_chains
+from lambda_hat_cli.samplers.driver import host_stats
 from lambda_hat_cli.samplers.isokinetic import Moving, leapfrog, refreshed
 
 DRAW_STEPS = 10

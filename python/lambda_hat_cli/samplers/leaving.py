@@ -10,7 +10,7 @@ from jaxtyping import PRNGKeyArray
 from lambda_hat_cli.posterior.local import LocalPosterior, evaluate
 from lambda_hat_cli.samplers.adaptation import ADAPT, RESTART, SEARCH, Kernel, adapt
 from lambda_hat_cli.samplers.base import GradientLedger, Place, SamplerDiverged
-from lambda_hat_cli.samplers.driver import chain_keys
+from lambda_hat_cli.samplers.chains import chain_keys
 from lambda_hat_cli.samplers.filling import Filling, Mover
 from lambda_hat_cli.samplers.isokinetic import random_directions
 

@@ -22,7 +22,8 @@ from lambda_hat_cli.samplers.base import (
     WarmedUp,
     say_warmed_up,
 )
-from lambda_hat_cli.samplers.driver import BLOCK_DRAWS, advance, chain_keys, host_stats, split_stats
+from lambda_hat_cli.samplers.chains import chain_keys
+from lambda_hat_cli.samplers.driver import BLOCK_DRAWS, advance, host_stats, split_stats
 from lambda_hat_cli.samplers.filling import ENERGY_ERROR, Mover
 from lambda_hat_cli.samplers.hmc import hmc_kernel
 from lambda_hat_cli.samplers.isokinetic import Moving, leapfrog, refreshed, require_directions

@@ -6,12 +6,15 @@ that the difference is the rounding of L_n(w) − L_n(w*), also where every datu
 
 import math
 
+import jax
 import jax.numpy as jnp
 import numpy as np
+from jax import lax
 from jaxtyping import Array, Float
 
-from lambda_hat_cli.posterior.local import LocalPosterior, evaluate
+from lambda_hat_cli.posterior.local import LocalPosterior
 from lambda_hat_cli.samplers.base import GradientLedger
+from lambda_hat_cli.samplers.chains import over_chains
 
 # Gauss and Legendre's nodes on [0, 1] integrate every polynomial below degree 2·NODES exactly.
 NODES = 12
@@ -32,11 +35,11 @@ def baseline_error(posterior: LocalPosterior, ends: Float[Array, "ends d"], ledg
         None where the rounding is not resolved or tK is not finite on a line.
     """
     ends = ends[:LINES]
-    values = np.array([float(evaluate(posterior, end)[1]) for end in ends])
+    values = np.asarray(_values(posterior, ends), np.float64)
     ledger.add("baseline", len(values))
     panels, before = 1, None
     while True:
-        integrals = np.array([_integral(posterior, end, panels) for end in ends])
+        integrals = _integrals(posterior, ends, panels)
         ledger.add("baseline", len(values) * panels * NODES)
         size = _size(values - integrals)
         if not math.isfinite(size):
@@ -55,15 +58,36 @@ def _size(errors: Float[np.ndarray, " ends"]) -> float:
     return abs(float(np.mean(errors))) + 2.0 * float(np.std(errors)) / math.sqrt(errors.size)
 
 
-def _integral(posterior: LocalPosterior, end: Float[Array, " d"], panels: int) -> float:
-    """tK at `end` from gradients along the line from w*, cut into equal panels of NODES nodes."""
-    away = end - posterior.w_star
-    direction = np.asarray(away, np.float64)
-    localizer = float(posterior.localization) * float(direction @ direction)
+def _integrals(posterior: LocalPosterior, ends: Float[Array, "ends d"], panels: int) -> Float[np.ndarray, " ends"]:
+    """tK at `ends` from gradients along the lines from w*, each cut into equal panels of NODES nodes."""
     nodes, weights = np.polynomial.legendre.leggauss(NODES)
-    shares = (np.arange(panels)[:, None] + (nodes + 1.0) / 2.0) / panels
-    slopes = np.empty(shares.shape)
-    for index, share in np.ndenumerate(shares):
-        gradient = evaluate(posterior, posterior.w_star + jnp.asarray(share, away.dtype) * away)[2]
-        slopes[index] = float(np.asarray(gradient, np.float64) @ direction) - share * localizer
-    return float(np.sum(slopes @ weights)) / (2.0 * panels)
+    total = np.zeros(len(ends))
+    for panel in range(panels):
+        shares = (panel + (nodes + 1.0) / 2.0) / panels
+        slopes = np.asarray(_slopes(posterior, ends, jnp.asarray(shares, ends.dtype)), np.float64)
+        total += slopes @ weights
+    return total / (2.0 * panels)
+
+
+@jax.jit
+def _values(posterior: LocalPosterior, ends: Float[Array, "ends d"]) -> Float[Array, " ends"]:
+    """tK at `ends`, as the samplers compute it."""
+    return over_chains(posterior)(lambda end: posterior.value_and_grad(end)[1])(ends)
+
+
+@jax.jit
+def _slopes(
+    posterior: LocalPosterior, ends: Float[Array, "ends d"], shares: Float[Array, " nodes"]
+) -> Float[Array, "ends nodes"]:
+    """(w−w*)·∇tK at these shares of the way from w* to each of `ends`."""
+
+    def along(end: Float[Array, " d"]) -> Float[Array, " nodes"]:
+        away = end - posterior.w_star
+
+        def slope(share: Float[Array, ""]) -> Float[Array, ""]:
+            gradient = posterior.gradient(posterior.w_star + share * away)
+            return jnp.vdot(gradient - posterior.localization * share * away, away)
+
+        return lax.map(slope, shares)
+
+    return over_chains(posterior)(along)(ends)

@@ -21,7 +21,8 @@ from lambda_hat_cli.samplers.base import (
     Stats,
     WarmedUp,
 )
-from lambda_hat_cli.samplers.driver import over_chains, split_stats
+from lambda_hat_cli.samplers.chains import over_chains
+from lambda_hat_cli.samplers.driver import split_stats
 from lambda_hat_cli.samplers.sgld_curvature import EQUIVALENTS, largest_curvature
 from lambda_hat_cli.samplers.sgld_steps import (
     Batches,

@@ -27,7 +27,8 @@ from lambda_hat_cli.estimate.psis import log_sum_exp
 from lambda_hat_cli.experiment.schema import RunSettings, ViSettings
 from lambda_hat_cli.posterior.local import LocalPosterior
 from lambda_hat_cli.samplers.base import GradientLedger, Say
-from lambda_hat_cli.samplers.driver import ONE_BY_ONE_WORK, split_stats
+from lambda_hat_cli.samplers.chains import ONE_BY_ONE_WORK
+from lambda_hat_cli.samplers.driver import split_stats
 from lambda_hat_cli.samplers.rounding import LINES, NODES, baseline_error
 from lambda_hat_cli.samplers.vi_family import AbstractFamily, initial_mixture
 from lambda_hat_cli.samplers.vi_flow import initial_flow

@@ -1,0 +1,60 @@
+"""Functions of one chain over all chains: on every device of the process, with keys of their own."""
+
+from functools import partial
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+from jax.sharding import Mesh, PartitionSpec
+from jaxtyping import PRNGKeyArray, PyTree
+
+from lambda_hat_cli.posterior.local import LocalPosterior
+
+# Above this many multiply-adds a gradient, one chain after the other keeps the working set in the cache and wins.
+ONE_BY_ONE_WORK = 20_000
+
+_PHASES = {"warmup": 1, "sampling": 2, "filling": 3}
+
+
+@partial(jax.jit, static_argnames=("phase", "chains"))
+def chain_keys(key: PRNGKeyArray, chains: int, phase: str = "sampling") -> PRNGKeyArray:
+    """One key for each chain of a phase ("warmup", "filling" or "sampling"), (chains,).
+
+    A draw's key folds in the draw's number, so that no key depends on block sizes.
+    """
+    return jax.vmap(partial(jax.random.fold_in, jax.random.fold_in(key, _PHASES[phase])))(jnp.arange(chains))
+
+
+def over_chains(posterior: LocalPosterior) -> Any:
+    """f ↦ f over a leading axis of chains, which the process's devices share.
+
+    On a device `jax.vmap` for small gradients, one chain after the other for larger ones. The choice depends on sizes
+    only, never on a timing, so that results are reproducible.
+    """
+    one_by_one = posterior.work > ONE_BY_ONE_WORK
+
+    def mapped(function: Any) -> Any:
+        def on_device(*arguments: PyTree) -> PyTree:
+            if one_by_one:
+                return lax.map(lambda packed: function(*packed), arguments)
+            return jax.vmap(function)(*arguments)
+
+        return partial(_over_devices, on_device)
+
+    return mapped
+
+
+def _over_devices(function: Any, *arguments: PyTree) -> PyTree:
+    """`function` on as many devices as divide the chains, which are the arguments' leading axis.
+
+    A task of N CPUs has N devices, a thread each: matrix products of one chain are too small to divide.
+    """
+    chains = jax.tree.leaves(arguments)[0].shape[0]
+    devices = jax.devices()
+    count = max(number for number in range(1, len(devices) + 1) if chains % number == 0)
+    if count == 1:
+        return function(*arguments)
+    mesh = Mesh(devices[:count], ("chains",))
+    over = PartitionSpec("chains")
+    return jax.shard_map(function, mesh=mesh, in_specs=over, out_specs=over, check_vma=False)(*arguments)
