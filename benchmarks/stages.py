@@ -31,8 +31,7 @@ class Planned:
     def lane(self, cpus: int) -> dict[str, str]:
         """The environment that the run's lane sets: its precision, and threads for so many CPUs."""
         x64 = "1" if self.precision == "float64" else "0"
-        threads = dict.fromkeys(THREADS, str(cpus))
-        threads["JAX_NUM_CPU_DEVICES"] = str(cpus)
+        threads = dict.fromkeys(THREADS, "1") | dict.fromkeys(("NPROC", "JAX_NUM_CPU_DEVICES"), str(cpus))
         return environment(JAX_ENABLE_X64=x64, JAX_PLATFORMS="cpu", JAX_DEFAULT_PRNG_IMPL="threefry2x32", **threads)
 
 

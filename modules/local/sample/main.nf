@@ -23,7 +23,9 @@ process SAMPLE {
     unset "\${!JAX_@}" "\${!XLA_@}" "\${!PJRT_@}" "\${!MPL@}" "\${!MATPLOTLIB@}" "\${!PYTHON@}"
     export JAX_ENABLE_X64=${task.ext.precision == 'float64' ? 1 : 0} JAX_DEFAULT_PRNG_IMPL=threefry2x32 JAX_PLATFORMS=${task.ext.platform ?: 'cpu'}
     export XLA_PYTHON_CLIENT_PREALLOCATE=false
-    export JAX_NUM_CPU_DEVICES=${task.cpus} NPROC=${task.cpus} OMP_NUM_THREADS=${task.cpus} OPENBLAS_NUM_THREADS=${task.cpus} MKL_NUM_THREADS=${task.cpus}
+    export JAX_NUM_CPU_DEVICES=${task.cpus} NPROC=${task.cpus}
+    # JAX has the CPUs: a BLAS of so many threads, which wait busily after each vector of the descent, would take them away.
+    export OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 MKL_NUM_THREADS=1
     cat > rows.jsonl <<'JSON'
     ${pack.rows*.json.join('\n    ')}
     JSON
