@@ -17,7 +17,7 @@ from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
 
-from cases import beside, command, growth, million, packs, peak, rounding
+from cases import beside, blackjax, command, devinterp, growth, million, packs, peak, rounding
 from cases.figure import Figure
 from stages import PROJECT
 
@@ -25,6 +25,8 @@ CASES: dict[str, Callable[[int], list[Figure]]] = {
     "peak": peak.measure,
     "command": command.measure,
     "beside": beside.measure,
+    "blackjax": blackjax.measure,
+    "devinterp": devinterp.measure,
     "growth": growth.measure,
     "packs": packs.measure,
     "million": million.measure,

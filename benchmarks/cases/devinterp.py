@@ -1,0 +1,108 @@
+"""Chain-steps per second of SGLD over devinterp 1.3.2's, four chains on two CPUs, the same data, weights and batches.
+
+A chain-step is an update of one chain. Ours are those of both levels, ε and ε/2; with mini-batches an update takes two
+gradients of a batch, at w and at the control variate's point, but for those that the levels share, and each draw of
+twenty steps has a full gradient of each level. Start-up, compiling and warm-up count on neither side. devinterp has
+the best of its default loader and one without collation, with one thread, with two, and with two processes of half of
+the chains each, as its `cores` would have; the ratio to the default loader's best is given beside it. Its environment
+is made from validation/devinterp/requirements.txt.
+"""
+
+import json
+import os
+import subprocess
+import sys
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+
+from stages import PROJECT, Planned, environment, prepare, run
+
+from cases.figure import Figure, figure
+from cases.networks import with_samplers
+
+CHAINS = 4
+DEVINTERP = PROJECT / "validation" / "devinterp"
+UPDATES, SHARED_STEPS = 3, 5
+"""Updates, and gradients of a mini-batch, for each step ε: with one full gradient a draw of each level."""
+
+
+@dataclass(frozen=True)
+class Problem:
+    """An experiment's network, its batch, our budget of gradients and devinterp's steps a chain."""
+
+    name: str
+    batch: int | str
+    gradients: int
+    steps: int
+    goal: str
+
+
+PROBLEMS = (
+    Problem("mlp1k", 100, 60_000, 1500, "≥ 35"),
+    Problem("mlp1k", "full", 120_000, 1000, "≥ 25"),
+    Problem("dln", 100, 120_000, 1500, "≥ 70"),
+    Problem("dln", "full", 400_000, 1000, "≥ 55"),
+    Problem("mlp10k", 100, 16_000, 800, "≥ 15"),
+)
+
+
+def ours(problem: Problem, planned: Planned, out: Path, compiled: Path) -> float:
+    """Updates per second of the recorded draws."""
+    run([*planned.sample_command(out), "--compiled", str(compiled)], planned.lane(cpus=2))
+    record = json.loads((out / planned.run_id / "run.json").read_text(encoding="utf-8"))
+    steps = record["settings"]["draw_steps"]
+    evaluations = UPDATES * steps if problem.batch == "full" else SHARED_STEPS * steps + 2
+    return record["gradient_evaluations"]["sampling"] / evaluations * UPDATES * steps / record["seconds"]["sampling"]
+
+
+def theirs(python: Path, target: Path, problem: Problem, loader: str) -> float:
+    """Steps per second of devinterp's best way with this loader."""
+    lane = environment(PYTHONPATH=str(DEVINTERP), OMP_NUM_THREADS="2")
+    arguments = [str(python), str(PROJECT / "benchmarks" / "devinterp_rate.py"), str(target)]
+    arguments += ["--batch", str(problem.batch), "--loader", loader, "--steps", str(problem.steps)]
+    rates = []
+    for processes, threads in ((1, 1), (1, 2), (2, 1)):
+        line = [*arguments, "--threads", str(threads), "--chains", str(CHAINS // processes)]
+        started = [subprocess.Popen(line, env=lane, stdout=subprocess.PIPE, text=True) for _ in range(processes)]
+        said = [process.communicate()[0] for process in started]
+        if any(process.returncode != 0 for process in started):
+            sys.exit(f"bench: {' '.join(line)} failed")
+        rates.append(sum(map(float, said)))
+    return max(rates)
+
+
+def devinterp_python() -> Path:
+    """The interpreter of devinterp's environment, which is made where it is not there."""
+    made = [str(PROJECT / "scripts" / "environments"), str(DEVINTERP / "requirements.txt")]
+    done = subprocess.run(made, env=os.environ, stdout=subprocess.PIPE, text=True, check=True)
+    return Path(done.stdout.strip()) / "bin" / "python3"
+
+
+def measure(rounds: int) -> list[Figure]:
+    """The ratio on every problem, with both rates."""
+    python = devinterp_python()
+    found = []
+    for problem in PROBLEMS:
+        mine, best, default = [], [], []
+        with tempfile.TemporaryDirectory() as place:
+            folder = Path(place)
+            (folder / "plan").mkdir()
+            settings = {"kind": "sgld", "precision": "float32", "batch_size": problem.batch}
+            budget = {"gradients": problem.gradients, "seconds": 600}
+            text = with_samplers(problem.name, [settings], chains=CHAINS, tolerance=1e-6, budget=budget)
+            planned = prepare(text, folder / "plan")
+            for number in range(-1, rounds):  # the first round compiles
+                rate = ours(problem, planned, folder / f"out-{number}", folder / "compiled")
+                if number >= 0:
+                    mine.append(rate)
+                    best.append(theirs(python, planned.target, problem, "best"))
+                    default.append(theirs(python, planned.target, problem, "default"))
+        name = f"{problem.name}, batch {problem.batch}"
+        ratios = [rate / max(other) for rate, *other in zip(mine, best, default, strict=True)]
+        found.append(figure(f"{name}, over devinterp's best loader", ratios, "×", f"{problem.goal}×"))
+        ratios = [rate / other for rate, other in zip(mine, default, strict=True)]
+        found.append(figure(f"{name}, over its default loader", ratios, "×"))
+        found.append(figure(f"{name}, ours", mine, "chain-steps/s"))
+        found.append(figure(f"{name}, devinterp's best", best, "chain-steps/s"))
+    return found
