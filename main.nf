@@ -55,6 +55,7 @@ workflow ESTIMATE {
         sortedPaths(targets),
         sortedPaths(ANALYZE.out.analyses),
         failures.flatten().toSortedList { a, b -> a.name <=> b.name },
+        sortedPaths(SAMPLE_FLOAT64.out.request.mix(SAMPLE_FLOAT32.out.request)),
         plan.map { folder -> RunRecords.sources(folder, 'report') },
         environments.analyze,
     )

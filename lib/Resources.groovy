@@ -1,4 +1,6 @@
+import groovy.json.JsonOutput
 import groovy.transform.CompileStatic
+import nextflow.processor.TaskConfig
 import nextflow.util.Duration
 import nextflow.util.MemoryUnit
 
@@ -37,6 +39,13 @@ class Resources {
 
     static MemoryUnit memory(Pack pack, int attempt, String precision = null) {
         asking(pack, precision)*.rows.flatten().collect { Object row -> memoryOf(row as Row, attempt) }.max()
+    }
+
+    /** As JSON what a task of the pack was given, for the report: its runs' ids, CPUs, bytes, seconds and attempt. */
+    static String given(Pack pack, TaskConfig task) {
+        JsonOutput.toJson([
+            runs: pack.rows*.id, cpus: task.cpus, memory: task.memory.toBytes(), seconds: task.time?.toSeconds(), attempt: task.attempt,
+        ])
     }
 
     /** The targets of a pack come from one training, which ends when the steps of the longest are taken. */

@@ -22,6 +22,7 @@ from pydantic import TypeAdapter
 
 from lambda_hat_cli.artifacts.analysis import AnalysisFolder, AnalysisRecord, Check, ErrorTerm, FiniteT
 from lambda_hat_cli.artifacts.failure import FailureNote
+from lambda_hat_cli.artifacts.request import TaskRequest
 from lambda_hat_cli.artifacts.run import Descent, Environment, RunRecord
 from lambda_hat_cli.artifacts.store import write_record
 from lambda_hat_cli.artifacts.target import TargetRecord, TrainingRecord, Truth
@@ -313,8 +314,20 @@ class Case:
         for note in notes:
             write_record(self.folder / "failures" / f"{note.id}.json", note)
 
-    def report(self, **environment: str) -> subprocess.CompletedProcess[str]:
-        options = [f"--{name}={self.folder / name}" for name in ("plan", "analyses", "targets", "failures")]
+    def add_requests(self) -> None:
+        """Of a pack of both samplers, of a run that was tried twice, and of one that left nothing."""
+        (self.folder / "requests").mkdir()
+        requests = (
+            TaskRequest(runs=(self.runs[0].id, self.runs[1].id), cpus=1, memory=2**31, seconds=1860, attempt=1),
+            TaskRequest(runs=(self.runs[2].id,), cpus=2, memory=2**32, seconds=2000, attempt=2),
+            TaskRequest(runs=(self.runs[5].id,), cpus=1, memory=2**31, seconds=None, attempt=1),
+        )
+        for number, request in enumerate(requests):
+            write_record(self.folder / "requests" / str(number), request)
+
+    def report(self, *names: str, **environment: str) -> subprocess.CompletedProcess[str]:
+        names = ("plan", "analyses", "targets", "failures", *names)
+        options = [f"--{name}={self.folder / name}" for name in names]
         path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
         return subprocess.run(
             [
@@ -334,7 +347,8 @@ class Case:
 def case(tmp_path_factory: pytest.TempPathFactory) -> Case:
     made = Case(tmp_path_factory.mktemp("report"))
     made.add_results()
-    done = made.report()
+    made.add_requests()
+    done = made.report("requests")
     assert (done.returncode, done.stderr) == (0, "")
     return made
 
@@ -413,6 +427,18 @@ def test_page_shows_every_run_and_loads_nothing(case: Case) -> None:
         "teacher.py: missing",
     ):
         assert text in page
+
+
+def test_the_page_has_what_tasks_asked_for_and_used(case: Case) -> None:
+    page = (case.folder / "summary/report.html").read_text(encoding="utf-8")
+    (section,) = re.findall(r'<section aria-labelledby="requests">.*?</section>', page, re.DOTALL)
+    cells = [re.findall(r"<t[hd][^>]*>([^<]*)</t[hd]>", row) for row in section.split("<tr>")[2:]]
+    # Both runs took 512 MiB and 9.25 s; the pack's time is that of both.
+    assert cells == [
+        ["quadratic", "hmc, sgld", "1", "1", "2\u202f048 MiB", "512 MiB", "1\u202f860", "18"],
+        ["quadratic", "hmc, after 2 attempts", "1", "2", "4\u202f096 MiB", "512 MiB", "2\u202f000", "9.2"],
+    ]
+    assert "No task came near" in section
 
 
 def test_terminal_table_is_aligned_and_fits(case: Case) -> None:
@@ -494,7 +520,7 @@ def test_many_runs_link_their_pictures(case: Case, monkeypatch: pytest.MonkeyPat
     monkeypatch.setattr(page, "EMBED_UP_TO_RUNS", 6)
     collection = collect(*(case.folder / name for name in ("plan", "analyses", "targets", "failures")))
     summary = case.folder / "summary"
-    text = page.page(collection, sweeps_of(collection), summary)
+    text = page.page(collection, sweeps_of(collection), (), summary)
     sources = re.findall(r'src="([^"]*)"', text)
     assert [source[:22] for source in sources].count("data:image/png;base64,") == 1
     assert f"../runs/{case.runs[0].folder}/rank_energy.png" in sources
@@ -543,7 +569,7 @@ def test_several_temperatures_are_read_together(tmp_path: Path) -> None:
         PlanRecord(source="t.yml", set="", experiment=experiment), (target_folder,), tuple(runs), ()
     )
     (tmp_path / "summary").mkdir()
-    write_summary(tmp_path / "summary", collection)
+    write_summary(tmp_path / "summary", collection, ())
     (line,) = csv.DictReader((tmp_path / "summary/temperatures.csv").read_text().splitlines())
     assert (line["runs"], line["temperatures"], line["multiplicity_low"]) == ("4", "4", "1")
     assert float(line["llc_regression_low"]) < 10 < float(line["llc_regression_high"])
@@ -590,7 +616,7 @@ def test_several_localizations_have_a_picture_with_a_map(tmp_path: Path) -> None
     )
     plan = PlanRecord(source="t.yml", set="", experiment=experiment)
     (tmp_path / "summary").mkdir()
-    write_summary(tmp_path / "summary", Collection(plan, (planned,), tuple(runs), ()))
+    write_summary(tmp_path / "summary", Collection(plan, (planned,), tuple(runs), ()), ())
     (picture,) = (tmp_path / "summary/localizations").glob("*.png")
     assert picture.read_bytes().startswith(b"\x89PNG")
     assert "Over localizations" in (tmp_path / "summary/report.html").read_text()
@@ -617,7 +643,7 @@ def test_a_grid_has_a_table_and_a_picture(tmp_path: Path) -> None:
     )
     plan = PlanRecord(source="t.yml", set="", experiment=experiment)
     (tmp_path / "summary").mkdir()
-    write_summary(tmp_path / "summary", Collection(plan, tuple(planned), tuple(runs), ()))
+    write_summary(tmp_path / "summary", Collection(plan, tuple(planned), tuple(runs), ()), ())
     with (tmp_path / "summary/grids.csv").open(encoding="utf-8", newline="") as stream:
         lines = list(csv.DictReader(stream))
     assert [(line["data.n"], line["seed"]) for line in lines] == [
@@ -680,10 +706,10 @@ def test_parts_of_a_target_are_marked(case: Case, tmp_path: Path) -> None:
     whole, other = collection.targets[0], part(collection.targets[1])
     runs = tuple(replace(run, target=other) if run.target.row.id == other.row.id else run for run in collection.runs)
     marked = replace(collection, targets=(whole, other, collection.targets[2]), runs=runs)
-    text = page.page(marked, sweeps_of(marked), case.folder / "summary")
+    text = page.page(marked, sweeps_of(marked), (), case.folder / "summary")
     # In the table of estimates, above the target and above its one setting.
     assert text.count(html.escape(parts)) == 3
-    assert "rLLC), only" not in page.page(collection, sweeps_of(collection), case.folder / "summary")
+    assert "rLLC), only" not in page.page(collection, sweeps_of(collection), (), case.folder / "summary")
     lines = console.table(marked).splitlines()
     (place,) = [index for index, line in enumerate(lines) if "[" in line]
     assert (lines[place], lines[place - 1].split(" (")[0]) == (f"  {parts}", NASTY)

@@ -8,6 +8,7 @@ process REPORT {
     path targets, stageAs: 'targets/?' // sorted, so that the cache entry does not depend on who came first
     path packs, stageAs: 'packs/?'
     path failures, stageAs: 'failures/*'
+    path requests, stageAs: 'requests/?' // of the sampling tasks, sorted too
     val stages
     val env_id
 
@@ -22,9 +23,9 @@ process REPORT {
     cat > stages.json <<'JSON'
     ${stages}
     JSON
-    mkdir -p targets analyses failures
+    mkdir -p targets analyses failures requests
     if [ -d packs ]; then printf '%s\\0' "\$PWD"/packs/*/* | xargs -0 -n 500 sh -c 'ln -s "\$@" analyses/' ln; fi
-    report --plan plan --targets targets --analyses analyses --failures failures --stages stages.json --out summary
+    report --plan plan --targets targets --analyses analyses --failures failures --requests requests --stages stages.json --out summary
     """
 
     stub:

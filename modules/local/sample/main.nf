@@ -17,6 +17,7 @@ process SAMPLE {
     tuple val(id), path('runs/*', arity: '0..*'), emit: runs // a folder for each run that did not fail, named by its id
     path 'published/*/*', emit: files, optional: true // the same, file by file
     path 'failures/*', emit: failure, optional: true
+    tuple val(id), path('request.json'), emit: request // what this attempt was given
 
     script:
     """
@@ -34,6 +35,9 @@ process SAMPLE {
         ${task.time ? "--time-limit ${task.time.toSeconds()}" : ''} \\
         \${LAMBDA_HAT_COMPILED:+--compiled "\$LAMBDA_HAT_COMPILED"}
     if [ -d runs ]; then ln -s runs published; fi
+    cat > request.json <<'JSON'
+    ${Resources.given(pack, task)}
+    JSON
     """
 
     stub:
@@ -44,5 +48,8 @@ process SAMPLE {
         touch runs/\$run/trace.nc
     done
     ln -s runs published
+    cat > request.json <<'JSON'
+    ${Resources.given(pack, task)}
+    JSON
     """
 }

@@ -81,6 +81,11 @@ def count(value: float | None) -> str:
     return UNKNOWN if value is None else f"{round(value):,}".replace(",", "\u202f")
 
 
+def mebibytes(value: float | None) -> str:
+    """Bytes as whole MiB."""
+    return UNKNOWN if value is None else f"{count(value / 2**20)} MiB"
+
+
 def seconds(value: float | None) -> str:
     """Seconds: two digits below ten, whole ones above."""
     if value is None:

@@ -2,7 +2,7 @@
 
 import base64
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -27,6 +27,7 @@ from lambda_hat_cli.report.layout import (
 )
 from lambda_hat_cli.report.parts import part_of
 from lambda_hat_cli.report.replicates import Together, shown, together
+from lambda_hat_cli.report.requests import RequestRow
 from lambda_hat_cli.report.results import ResultRow, result_row
 from lambda_hat_cli.report.sweeps import Sweeps
 from lambda_hat_cli.report.temperatures import (
@@ -133,12 +134,12 @@ class TargetView:
     localizations: Picture | None
 
 
-def page(collection: Collection, sweeps: Sweeps, folder: Path) -> str:
+def page(collection: Collection, sweeps: Sweeps, requests: Sequence[RequestRow], folder: Path) -> str:
     """The page as HTML text.
 
     Args:
         collection: every planned target and run.
-        sweeps: of the same runs.
+        sweeps: of the same runs. requests: of their tasks; empty where they are not known.
         folder: the summary folder, which has the pictures and will have the page.
     """
     embed = len(collection.runs) <= EMBED_UP_TO_RUNS
@@ -170,6 +171,7 @@ def page(collection: Collection, sweeps: Sweeps, folder: Path) -> str:
         "percent": numbers.percent,
         "count": numbers.count,
         "seconds": numbers.seconds,
+        "mebibytes": numbers.mebibytes,
         "with_width": numbers.with_width,
         "multiplicity": multiplicity_words,
         "regression": regression_words,
@@ -198,6 +200,7 @@ def page(collection: Collection, sweeps: Sweeps, folder: Path) -> str:
         ],
         over_grids=[_grid_view(group, folder / GRIDS, embed) for group in sweeps.grids],
         through_training=[_checkpoint_view(name, group, folder / CHECKPOINTS, embed) for group in sweeps.trainings],
+        requests=requests,
         stray=collection.stray,
         versions=_versions(collection),
         machines=_machines(collection.runs),

@@ -1,0 +1,19 @@
+"""What a sampling task was given: CPUs, memory and time, for the runs that shared its process."""
+
+from lambda_hat_cli.artifacts.target import ArtifactRecord
+
+
+class TaskRequest(ArtifactRecord):
+    """The request of the attempt that finished.
+
+    Attributes:
+        runs: the ids of the task's runs.
+        memory: bytes. seconds: the time limit; None where there was none.
+        attempt: 1 for the first; later ones ask for more.
+    """
+
+    runs: tuple[str, ...]
+    cpus: int
+    memory: int
+    seconds: int | None
+    attempt: int
