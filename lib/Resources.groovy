@@ -17,6 +17,9 @@ class Resources {
     /** What the user's own model is taken to have before it is built: too many rather than a training that is killed. */
     private static final double OWN_PARAMETERS = 1e5d
 
+    /** A gradient of a run has less than two chunks' rows in memory (python/lambda_hat_cli/posterior/chunks.py). */
+    private static final double MOST_ROWS = 4000d
+
     /** What the user's own function may take, for its data or a training of its own. */
     private static final double OWN_SECONDS = 3600d
 
@@ -26,11 +29,17 @@ class Resources {
         work < 1e9d ? 1 : work < 1e10d ? 2 : 4
     }
 
-    /** Python, JAX and its compiler, the chains' vectors, and the activations of one gradient. */
+    /**
+     * Python, JAX and its compiler, the chains' vectors and losses, the activations of a gradient on each CPU, and copies
+     * of the data in memory. Sampling takes the data in chunks, training a batch as a whole.
+     */
     private static MemoryUnit memoryOf(Row row, int attempt) {
         final d = size(row, 'd')
-        final numbers = chains(row) * (64 * d + 16 * size(row, 'n') * Math.sqrt(d))
-        final bytes = 2 * GIGABYTE + numbers * (row.precision == 'float64' ? 8 : 4)
+        final n = size(row, 'n')
+        final together = settings(row) ? Math.min(n, MOST_ROWS) : n
+        final numbers = chains(row) * (64 * d + 8 * n) + cpusOf(row) * 16 * together * Math.sqrt(d)
+        final data = 8 * ((row.fields.data_bytes ?: 0) as Number).doubleValue()
+        final bytes = 2 * GIGABYTE + numbers * (row.precision == 'float64' ? 8 : 4) + data
         new MemoryUnit((bytes * attempt) as long)
     }
 
@@ -44,7 +53,8 @@ class Resources {
     /** As JSON what a task of the pack was given, for the report: its runs' ids, CPUs, bytes, seconds and attempt. */
     static String given(Pack pack, TaskConfig task) {
         JsonOutput.toJson([
-            runs: pack.rows*.id, cpus: task.cpus, memory: task.memory.toBytes(), seconds: task.time?.toSeconds(), attempt: task.attempt,
+            runs: pack.rows*.id, cpus: task.getCpus(), memory: task.getMemory().toBytes(), seconds: task.getTime()?.toSeconds(),
+            attempt: task.getAttempt(),
         ])
     }
 

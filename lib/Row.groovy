@@ -5,6 +5,7 @@ import com.esotericsoftware.kryo.io.Output
 import com.google.common.hash.Hasher
 import groovy.json.JsonSlurper
 import groovy.transform.CompileStatic
+import java.nio.file.Files
 import java.nio.file.Path
 import java.util.concurrent.ConcurrentHashMap
 import nextflow.util.CacheFunnel
@@ -65,12 +66,12 @@ class Row implements CacheFunnel {
     /** The same row with the sizes that only the built target knows; they guide resources and enter no cache entry. */
     Row sized(Path target) {
         final record = new JsonSlurper().parse(target.resolve('target.json').toFile()) as Map<String, Object>
-        new Row(json, fields + [d: record.d, n: record.n], namesCount)
+        new Row(json, fields + [d: record.d, n: record.n, data_bytes: Files.size(target.resolve('data.npz'))], namesCount)
     }
 
     @Override
     Hasher funnel(Hasher hasher, CacheHelper.HashMode mode) {
-        final ignored = ['d', 'n', 'pack'] + (namesCount ? [] as List<String> : NAMES)
+        final ignored = ['d', 'n', 'data_bytes', 'pack'] + (namesCount ? [] as List<String> : NAMES)
         CacheHelper.hasher(hasher, new TreeMap<String, Object>(fields.findAll { String key, Object value -> !(key in ignored) }), mode)
     }
 

@@ -106,7 +106,7 @@ def test_the_table_and_the_reports_path_end_the_run(first: Run) -> None:
 
 def test_resume_computes_what_a_change_touches(pipeline: Pipeline, first: Run) -> None:
     """In one test because each step starts where the last one ended."""
-    again = pipeline.run("-resume")
+    again = pipeline.run("-resume", "--max_memory", "1600.MB")  # what tasks are given enters no cache entry
     assert again.status == 0, again.output
     assert again.tasks("Submitted") == ["PLAN"]
     assert "Cached process" in again.output
@@ -158,3 +158,6 @@ def test_nothing_of_the_callers_environment_leaks_in(first_rows: list[dict[str, 
     spans = sorted((task["start"], task["complete"]) for task in run.trace())
     assert all(earlier[1] <= later[0] for earlier, later in itertools.pairwise(spans)), spans
     assert {(task["cpus"], task["memory"], task["time"]) for task in run.trace()} == {("1", "1.5 GB", "15m")}
+    page = (run.outdir / "summary" / "report.html").read_text(encoding="utf-8")
+    assert page.count('data-label="memory asked">1\u202f500 MiB<') == 2
+    assert page.count('data-label="time asked, s">900<') == 2
