@@ -17,7 +17,7 @@ from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
 
-from cases import beside, blackjax, command, devinterp, growth, million, packs, peak, rounding
+from cases import beside, blackjax, command, devinterp, growth, million, packs, peak, profile, rounding
 from cases.figure import Figure
 from stages import PROJECT
 
@@ -31,6 +31,7 @@ CASES: dict[str, Callable[[int], list[Figure]]] = {
     "packs": packs.measure,
     "million": million.measure,
     "rounding": rounding.measure,
+    "profile": profile.measure,
 }
 RESULTS = PROJECT / "benchmarks" / "results"
 PACKAGES = ("jax", "jaxlib", "equinox", "numpy")
