@@ -20,6 +20,9 @@ class Resources {
     /** A gradient of a run has less than two chunks' rows in memory (python/lambda_hat_cli/posterior/chunks.py). */
     private static final double MOST_ROWS = 4000d
 
+    /** Numbers for each parameter of a draw that variational inference, which draws all at once, has in memory. */
+    private static final double NUMBERS_A_DRAW = 12d
+
     /** What the user's own function may take, for its data or a training of its own. */
     private static final double OWN_SECONDS = 3600d
 
@@ -31,13 +34,14 @@ class Resources {
 
     /**
      * Python, JAX and its compiler, the chains' vectors and losses, the activations of a gradient on each CPU, and copies
-     * of the data in memory. Sampling takes the data in chunks, training a batch as a whole.
+     * of the data in memory. Sampling takes the data in chunks, training a batch as a whole. Only the settings of variational
+     * inference have draws.
      */
     private static MemoryUnit memoryOf(Row row, int attempt) {
         final d = size(row, 'd')
         final n = size(row, 'n')
         final together = settings(row) ? Math.min(n, MOST_ROWS) : n
-        final numbers = chains(row) * (64 * d + 8 * n) + cpusOf(row) * 16 * together * Math.sqrt(d)
+        final numbers = chains(row) * (64 * d + 8 * n) + cpusOf(row) * 16 * together * Math.sqrt(d) + NUMBERS_A_DRAW * draws(row) * d
         final data = 8 * ((row.fields.data_bytes ?: 0) as Number).doubleValue()
         final bytes = 2 * GIGABYTE + numbers * (row.precision == 'float64' ? 8 : 4) + data
         new MemoryUnit((bytes * attempt) as long)
@@ -53,7 +57,7 @@ class Resources {
     /** As JSON what a task of the pack was given, for the report: its runs' ids, CPUs, bytes, seconds and attempt. */
     static String given(Pack pack, TaskConfig task) {
         JsonOutput.toJson([
-            runs: pack.rows*.id, cpus: task.getCpus(), memory: task.getMemory().toBytes(), seconds: task.getTime()?.toSeconds(),
+            runs: pack.rows*.id, cpus: task.getCpus(), memory: task.getMemory()?.toBytes(), seconds: task.getTime()?.toSeconds(),
             attempt: task.getAttempt(),
         ])
     }
@@ -108,6 +112,8 @@ class Resources {
     private static Map settings(Row row) { (row.fields.runs ?: [:]) as Map }
 
     private static double chains(Row row) { ((settings(row).chains ?: 1) as Number).doubleValue() }
+
+    private static double draws(Row row) { (((row.fields.settings as Map)?.draws ?: 0) as Number).doubleValue() }
 
     /** A thousand where the plan cannot know it and the target is not built yet. */
     private static double size(Row row, String key) { ((row.fields[key] ?: 1000) as Number).doubleValue() }

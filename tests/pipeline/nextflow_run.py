@@ -34,6 +34,10 @@ class Run:
         with (self.outdir / "summary" / "results.csv").open(encoding="utf-8", newline="") as table:
             return sorted(csv.DictReader(table), key=lambda row: row["run_id"])
 
+    def requests(self) -> list[dict[str, str]]:
+        with (self.outdir / "summary" / "requests.csv").open(encoding="utf-8", newline="") as table:
+            return list(csv.DictReader(table))
+
     def estimates(self) -> list[dict[str, str]]:
         """The rows of results.csv without what the run measured about itself."""
         assert self.status == 0, self.output

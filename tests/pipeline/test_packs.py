@@ -29,6 +29,11 @@ def test_a_pack_has_the_results_of_its_runs_alone(tmp_path: Path) -> None:
         different = {name for name in one if one[name] != other[name]}
         assert different <= {"seconds_sampling", "seconds_total"}, different
 
+    (task,) = packed.requests()
+    assert (task["samplers"], task["runs"], task["attempt"]) == ("sgld, hmc", "3", "1")
+    assert sorted(task["run_ids"].split()) == [row["run_id"] for row in packed.results()]
+    assert 0 < int(task["memory_used"]) < int(task["memory_asked"])
+
     rows = {row["folder"]: row for row in packed.results()}
     (failed,) = (row for row in rows.values() if row["sampler"] == "sgld")
     assert failed["status"] == "failed"

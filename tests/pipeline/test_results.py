@@ -87,7 +87,7 @@ def test_each_run_has_its_folder(first: Run) -> None:
 
 def test_the_summary_and_the_records_are_there(first: Run) -> None:
     summary = {path.name for path in (first.outdir / "summary").iterdir()}
-    assert {"results.csv", "results.parquet", "report.html", "llc_convergence_combined.png"} <= summary
+    assert {"results.csv", "results.parquet", "requests.csv", "report.html", "llc_convergence_combined.png"} <= summary
     records = {path.name for path in (first.outdir / "pipeline_info").iterdir()}
     assert {"report.html", "timeline.html", "trace.txt", "dag.html", "versions.json", "params.json", "plan"} <= records
     assert CHANGE in (first.outdir / "pipeline_info" / "plan" / "experiment.json").read_text(encoding="utf-8")
@@ -106,9 +106,11 @@ def test_the_table_and_the_reports_path_end_the_run(first: Run) -> None:
 
 def test_resume_computes_what_a_change_touches(pipeline: Pipeline, first: Run) -> None:
     """In one test because each step starts where the last one ended."""
+    requests = first.requests()
     again = pipeline.run("-resume", "--max_memory", "1600.MB")  # what tasks are given enters no cache entry
     assert again.status == 0, again.output
     assert again.tasks("Submitted") == ["PLAN"]
+    assert again.requests() == requests  # what they were given when they ran
     assert "Cached process" in again.output
     assert (again.outdir / "summary" / "results.txt").read_text(encoding="utf-8") in again.output
 
@@ -161,3 +163,6 @@ def test_nothing_of_the_callers_environment_leaks_in(first_rows: list[dict[str, 
     page = (run.outdir / "summary" / "report.html").read_text(encoding="utf-8")
     assert page.count('data-label="memory asked">1\u202f500 MiB<') == 2
     assert page.count('data-label="time asked, s">900<') == 2
+    assert {(task["cpus"], task["memory_asked"], task["seconds_asked"]) for task in run.requests()} == {
+        ("1", str(1500 * 2**20), "900")
+    }

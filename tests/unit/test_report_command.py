@@ -10,6 +10,7 @@ import os
 import re
 import subprocess
 import sys
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -45,6 +46,7 @@ from lambda_hat_cli.provenance import import_closure
 from lambda_hat_cli.report import console, numbers, page, plain
 from lambda_hat_cli.report.collect import Collection, PlannedRun, PlannedTarget, collect
 from lambda_hat_cli.report.grids import GridGroup, grid_panel
+from lambda_hat_cli.report.requests import TaskRow, request_rows
 from lambda_hat_cli.report.results import ResultRow
 from lambda_hat_cli.report.summary import write_summary
 from lambda_hat_cli.report.sweeps import sweeps_of
@@ -435,10 +437,77 @@ def test_the_page_has_what_tasks_asked_for_and_used(case: Case) -> None:
     cells = [re.findall(r"<t[hd][^>]*>([^<]*)</t[hd]>", row) for row in section.split("<tr>")[2:]]
     # Both runs took 512 MiB and 9.25 s; the pack's time is that of both.
     assert cells == [
-        ["quadratic", "hmc, sgld", "1", "1", "2\u202f048 MiB", "512 MiB", "1\u202f860", "18"],
-        ["quadratic", "hmc, after 2 attempts", "1", "2", "4\u202f096 MiB", "512 MiB", "2\u202f000", "9.2"],
-    ]
+        ["quadratic", "hmc, sgld", "1", "2", "1", "2\u202f048 MiB", "512 MiB (25 %)", "1\u202f860", "18 (1 %)"],
+        ["quadratic", "hmc, after 2 attempts", "1", "1", "2", "4\u202f096 MiB", "512 MiB (12 %)", "2\u202f000",
+         "9.2 (&lt; 1 %)"],
+    ]  # fmt: skip
     assert "No task came near" in section
+
+
+def test_each_task_has_a_line_with_what_it_asked_for_and_used(case: Case) -> None:
+    with (case.folder / "summary/requests.csv").open(newline="", encoding="utf-8") as stream:
+        lines = list(csv.reader(stream))
+    first, second, third, lost = (case.runs[place].id for place in (0, 1, 2, 5))
+    assert lines == [
+        [
+            "target", "samplers", "runs", "cpus", "attempt", "memory_asked", "memory_used", "seconds_asked",
+            "seconds_used", "run_ids",
+        ],
+        ["quadratic", "hmc, sgld", "2", "1", "1", "2147483648", "536870912", "1860", "18.5", f"{first} {second}"],
+        ["quadratic", "hmc", "1", "2", "2", "4294967296", "536870912", "2000", "9.25", third],
+        [NASTY, "hmc", "1", "1", "1", "2147483648", "", "", "", lost],
+    ]  # fmt: skip
+
+
+def requests_section(case: Case, tasks: Sequence[TaskRow]) -> str:
+    collection = collect(*(case.folder / name for name in ("plan", "analyses", "targets", "failures")))
+    text = page.page(collection, sweeps_of(collection), request_rows(tasks), case.folder / "summary")
+    return " ".join(text.partition('<section aria-labelledby="requests">')[2].partition("</section>")[0].split())
+
+
+def task_row(target: str, **changes: object) -> TaskRow:
+    given = {"memory_asked": 1000, "memory_used": 500, "seconds_asked": 100, "seconds_used": 50.0}
+    return TaskRow.model_validate(
+        {"target": target, "samplers": "hmc", "runs": 1, "cpus": 1, "attempt": 1, "run_ids": "", **given, **changes}
+    )
+
+
+def test_the_page_names_requests_that_were_nearly_used_up_or_hardly_used(case: Case) -> None:
+    tasks = (
+        task_row("narrow", memory_used=100),
+        task_row("narrow", memory_used=900),
+        task_row("slow", seconds_used=95.0),
+        task_row("roomy", memory_used=99, seconds_asked=None),
+        task_row("free", memory_asked=None, seconds_asked=None),
+        task_row("lost", memory_used=None, seconds_used=None),
+    )
+    section = requests_section(case, tasks)
+    # The task of "narrow" that used less of its memory is not the one that is shown.
+    assert "Nearly all of a task's memory was used: narrow / hmc. A similar one may be killed" in section
+    assert "Nearly all of a task's time was used: slow / hmc. A similar one may be cut short" in section
+    assert "Less than a tenth of the memory was used by each task: roomy / hmc. With less" in section
+    assert "No task came near" not in section
+    assert re.findall(r'<tr><th scope="row">([^<]*)<', section) == ["slow", "narrow", "roomy", "free"]
+    assert 'data-label="time used, s"><strong class="part">95 (95 %)</strong><' in section
+    assert 'data-label="memory asked">–<' in section
+    nothing = requests_section(case, ())
+    assert nothing == ""
+
+
+def test_many_targets_leave_the_table_of_requests_short(case: Case) -> None:
+    full = [task_row(f"t{number}", memory_used=1000 - number) for number in range(23)]
+    section = requests_section(case, full)
+    assert section.count('<th scope="row">') == 20
+    assert "3 more lines used smaller parts" in section
+    assert "was used: t0 / hmc; t1 / hmc; t2 / hmc and 20 more. A similar" in section
+    assert "more lines" not in requests_section(case, full[:20])
+
+
+@pytest.mark.parametrize(
+    ("value", "text"), [(0.25, "25 %"), (1.4, "140 %"), (0.004, "< 1 %"), (0.0, "0 %"), (None, "–")]
+)
+def test_a_share_is_a_whole_percentage(value: float | None, text: str) -> None:
+    assert numbers.share(value) == text
 
 
 def test_terminal_table_is_aligned_and_fits(case: Case) -> None:
@@ -470,7 +539,10 @@ def test_nothing_but_the_plan_still_makes_a_report(tmp_path: Path) -> None:
     assert (done.returncode, done.stderr) == (0, "")
     counts = json.loads((tmp_path / "summary/counts.json").read_text())
     assert counts == {"planned": 7, "completed": 0, "failed": 0, "missing": 7}
-    assert "no result of building the target" in (tmp_path / "summary/report.html").read_text(encoding="utf-8")
+    text = (tmp_path / "summary/report.html").read_text(encoding="utf-8")
+    assert "no result of building the target" in text
+    assert "Asked and used" not in text
+    assert not (tmp_path / "summary/requests.csv").exists()
 
 
 def test_a_result_of_another_plan_is_refused_and_nothing_is_left(tmp_path: Path) -> None:

@@ -29,8 +29,8 @@ process PLAN {
     {"id": "00000000000000cc", "name": "own", "entry": "own", "folder": "own-00000000", "spec": {"model": {"kind": "python"}, "train": {"steps": 10000, "batch_size": 100}}, "seed": 1, "files": {}, "d": null, "n": null, "code": {}, "pack": "55555555555555ff"}
     JSON
     cat > plan/runs.jsonl <<'JSON'
-    {"id": "00000000000000bb", "folder": "own-hmc-00000000", "target": "own", "target_id": "00000000000000cc", "sampler": "hmc", "precision": "float64", "d": null, "n": null, "code": {}, "pack": "22222222222222dd"}
-    {"id": "11111111111111cc", "folder": "stub-vi-11111111", "target": "stub", "target_id": "00000000000000aa", "sampler": "vi", "precision": "float32", "d": null, "n": null, "code": {}, "pack": "33333333333333ee"}
+    {"id": "00000000000000bb", "folder": "own-hmc-00000000", "target": "own", "target_id": "00000000000000cc", "sampler": "hmc", "settings": {}, "runs": {"chains": 2}, "precision": "float64", "d": null, "n": null, "code": {}, "pack": "22222222222222dd"}
+    {"id": "11111111111111cc", "folder": "stub-vi-11111111", "target": "stub", "target_id": "00000000000000aa", "sampler": "vi", "settings": {"draws": 4000}, "runs": {"chains": 2}, "precision": "float32", "d": null, "n": null, "code": {}, "pack": "33333333333333ee"}
     JSON
     echo '{"name": "stub"}' > plan/experiment.json
     echo '{"analyze": {}, "report": {}}' > plan/stages.json

@@ -8,12 +8,12 @@ class TaskRequest(ArtifactRecord):
 
     Attributes:
         runs: the ids of the task's runs.
-        memory: bytes. seconds: the time limit; None where there was none.
+        memory: bytes. seconds: the time limit. Each is None where a site's settings ask for none.
         attempt: 1 for the first; later ones ask for more.
     """
 
     runs: tuple[str, ...]
     cpus: int
-    memory: int
+    memory: int | None
     seconds: int | None
     attempt: int

@@ -7,7 +7,7 @@ import click
 from lambda_hat_cli.artifacts.store import new_folder
 from lambda_hat_cli.commands.cli import PathArgument, check_code, read_stages, stage_command
 from lambda_hat_cli.report.collect import collect
-from lambda_hat_cli.report.requests import read_requests, request_rows
+from lambda_hat_cli.report.requests import read_requests, task_rows
 from lambda_hat_cli.report.summary import write_summary
 
 
@@ -26,9 +26,9 @@ def main(
     """Report every planned run; failed and missing ones too, with status 0."""
     check_code(read_stages(stages, "report"))
     collection = collect(plan, analyses, targets, failures)
-    asked = request_rows(read_requests(requests), collection.runs) if requests else ()
+    tasks = task_rows(read_requests(requests), collection.runs) if requests else ()
     with new_folder(out) as draft:
-        write_summary(draft, collection, asked)
+        write_summary(draft, collection, tasks)
 
 
 if __name__ == "__main__":

@@ -81,6 +81,13 @@ def count(value: float | None) -> str:
     return UNKNOWN if value is None else f"{round(value):,}".replace(",", "\u202f")
 
 
+def share(value: float | None) -> str:
+    """A part of a whole, `25 %`; what is less than one percent, but not nothing, as such."""
+    if value is None:
+        return UNKNOWN
+    return "< 1 %" if 0 < value < 0.005 else f"{100 * value:.0f} %"
+
+
 def mebibytes(value: float | None) -> str:
     """Bytes as whole MiB."""
     return UNKNOWN if value is None else f"{count(value / 2**20)} MiB"

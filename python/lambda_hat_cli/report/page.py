@@ -27,7 +27,7 @@ from lambda_hat_cli.report.layout import (
 )
 from lambda_hat_cli.report.parts import part_of
 from lambda_hat_cli.report.replicates import Together, shown, together
-from lambda_hat_cli.report.requests import RequestRow
+from lambda_hat_cli.report.requests import LISTED, RequestRow
 from lambda_hat_cli.report.results import ResultRow, result_row
 from lambda_hat_cli.report.sweeps import Sweeps
 from lambda_hat_cli.report.temperatures import (
@@ -171,6 +171,7 @@ def page(collection: Collection, sweeps: Sweeps, requests: Sequence[RequestRow],
         "percent": numbers.percent,
         "count": numbers.count,
         "seconds": numbers.seconds,
+        "share": numbers.share,
         "mebibytes": numbers.mebibytes,
         "with_width": numbers.with_width,
         "multiplicity": multiplicity_words,
@@ -201,6 +202,7 @@ def page(collection: Collection, sweeps: Sweeps, requests: Sequence[RequestRow],
         over_grids=[_grid_view(group, folder / GRIDS, embed) for group in sweeps.grids],
         through_training=[_checkpoint_view(name, group, folder / CHECKPOINTS, embed) for group in sweeps.trainings],
         requests=requests,
+        requests_listed=LISTED,
         stray=collection.stray,
         versions=_versions(collection),
         machines=_machines(collection.runs),

@@ -27,17 +27,17 @@ from lambda_hat_cli.report.layout import (
 )
 from lambda_hat_cli.report.localizations import localization_panel
 from lambda_hat_cli.report.page import page
-from lambda_hat_cli.report.requests import RequestRow
+from lambda_hat_cli.report.requests import TaskRow, request_rows, write_requests
 from lambda_hat_cli.report.results import result_rows, write_csv, write_parquet
 from lambda_hat_cli.report.sweeps import sweeps_of
 from lambda_hat_cli.report.temperatures import temperature_panel, write_temperatures
 
 
-def write_summary(folder: Path, collection: Collection, requests: Sequence[RequestRow]) -> None:
+def write_summary(folder: Path, collection: Collection, tasks: Sequence[TaskRow]) -> None:
     """Fill an existing, empty folder with everything that is said about the experiment as a whole.
 
     Args:
-        requests: what the sampling tasks asked for and used; empty where that is not known.
+        tasks: the sampling tasks with what they asked for and used; empty where that is not known.
 
     Raises:
         UserError: when an analysis folder's table of convergence cannot be read.
@@ -69,7 +69,9 @@ def write_summary(folder: Path, collection: Collection, requests: Sequence[Reque
         (folder / GRIDS).mkdir()
         for grid in sweeps.grids:
             draw_grid(grid_panel(name, grid), names, folder / GRIDS / grid.picture)
-    write_text(folder / "report.html", page(collection, sweeps, requests, folder))
+    if tasks:
+        write_requests(folder / "requests.csv", tasks)
+    write_text(folder / "report.html", page(collection, sweeps, request_rows(tasks), folder))
 
 
 def counts(collection: Collection) -> dict[str, int]:
