@@ -1,8 +1,8 @@
 """Chain-steps per second of SGLD over devinterp 1.3.2's, four chains on two CPUs, the same data, weights and batches.
 
-A chain-step is an update of one chain. Ours are those of both levels, ε and ε/2; with mini-batches an update takes two
-gradients of a batch, at w and at the control variate's point, but for those that the levels share, and each draw of
-twenty steps has a full gradient of each level. Start-up, compiling and warm-up count on neither side. devinterp takes
+A chain-step is an update of one chain. Ours are those of both levels, ε and ε/2; with mini-batches each draw of
+twenty steps has a full gradient of each level, and where the run found the control variate at w* worth its cost, five
+gradients of a batch make three updates. Start-up, compiling and warm-up count on neither side. devinterp takes
 its chains one after the other, with one thread or two, whichever is faster, from its default loader and from one
 without collation; and, as its `cores` would have it, in two processes with half of the chains each. Its environment is
 made from validation/devinterp/requirements.txt.
@@ -25,8 +25,8 @@ from cases.networks import with_samplers
 CHAINS = 4
 DEVINTERP = PROJECT / "validation" / "devinterp"
 ONE_PROCESS, TWO_PROCESSES = ((1, 1), (1, 2)), ((2, 1),)
-UPDATES, SHARED_STEPS = 3, 5
-"""Updates, and gradients of a mini-batch, for each step ε: with one full gradient a draw of each level."""
+UPDATES, CORRECTED = 3, 5
+"""Updates for each step ε, and gradients of a mini-batch with a control variate; each level has a full one a draw."""
 
 
 @dataclass(frozen=True)
@@ -54,7 +54,9 @@ def ours(problem: Problem, planned: Planned, out: Path, compiled: Path) -> float
     run([*planned.sample_command(out), "--compiled", str(compiled)], planned.lane(cpus=2))
     record = json.loads((out / planned.run_id / "run.json").read_text(encoding="utf-8"))
     steps = record["settings"]["draw_steps"]
-    evaluations = UPDATES * steps if problem.batch == "full" else SHARED_STEPS * steps + 2
+    evaluations = UPDATES * steps
+    if problem.batch != "full":
+        evaluations = (CORRECTED if record["tuned"]["mini_batches_corrected"] else UPDATES) * steps + 2
     return record["gradient_evaluations"]["sampling"] / evaluations * UPDATES * steps / record["seconds"]["sampling"]
 
 

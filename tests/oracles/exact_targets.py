@@ -78,11 +78,11 @@ def crossing() -> LocalPosterior:
     return local_posterior(CrossingTarget(jnp.zeros(2), {}, n=1000, rows=1, d=2), 1 / math.log(1000), 1.0)
 
 
-def regression(rows: int, d: int, seed: int) -> tuple[LocalPosterior, np.ndarray]:
+def regression(rows: int, d: int, seed: int, noise: float = 1.0) -> tuple[LocalPosterior, np.ndarray]:
     """A regression at its least-squares solution, γ = 1, and the eigenvalues of its Hessian."""
     rng = np.random.default_rng(seed)
     x = rng.normal(size=(rows, d)) * np.geomspace(1, 0.3, d)
-    y = x @ rng.normal(size=d) + rng.normal(size=rows)
+    y = x @ rng.normal(size=d) + noise * rng.normal(size=rows)
     w_star = np.linalg.lstsq(x, y, rcond=None)[0]
     target = RegressionTarget(jnp.asarray(w_star), {"x": jnp.asarray(x), "y": jnp.asarray(y)}, n=rows, rows=rows, d=d)
     return local_posterior(target, 1 / math.log(rows), 1.0), np.linalg.eigvalsh(x.T @ x / rows)

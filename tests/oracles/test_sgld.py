@@ -28,6 +28,7 @@ from lambda_hat_cli.samplers.driver import Stopwatch, advance, run_markov
 from lambda_hat_cli.samplers.recording import Recording
 from lambda_hat_cli.samplers.sgld import SgldSampler
 from lambda_hat_cli.samplers.sgld_curvature import EQUIVALENTS
+from lambda_hat_cli.samplers.sgld_noise import variance_cut
 from lambda_hat_cli.samplers.sgld_steps import LangevinState, StepParameters
 from oracles.exact_targets import NBETA, AllRows, crossing, exact_llc, quadratic, regression
 from oracles.silence import silent
@@ -115,7 +116,7 @@ def test_moving_preconditioner_is_wrong_by_the_known_amount_and_says_so() -> Non
     assert ready.biased is not None
 
 
-@pytest.mark.parametrize("control_variate", ["w_star", "anchor"])
+@pytest.mark.parametrize("control_variate", ["auto", "none", "w_star", "anchor"])
 def test_step_halving_measures_the_bias_of_a_large_mini_batch_step(control_variate: str) -> None:
     """K(ε/2) is too large by what the extrapolation takes away, up to second order."""
     posterior, eigenvalues = regression(rows=200, d=3, seed=0)
@@ -141,9 +142,45 @@ def test_control_variate_gradient_is_unbiased_and_exact_at_its_anchor() -> None:
         rows = jnp.arange(50)
         return jax.vmap(lambda row: posterior.control_variate_gradient(point, row[None], anchor))(rows)
 
+    plain = jax.vmap(lambda row: posterior.mini_batch_gradient(w, row[None]))(jnp.arange(50))
+    np.testing.assert_allclose(plain.mean(axis=0), posterior.gradient(w), rtol=1e-9)
     for anchor in (posterior.anchor_at_w_star, near):
         np.testing.assert_allclose(each(w, anchor).mean(axis=0), posterior.gradient(w), rtol=1e-9)
     np.testing.assert_allclose(each(near.point, near), jnp.tile(posterior.gradient(near.point), (50, 1)), rtol=1e-9)
+
+
+def test_variance_cut_is_the_ratio_of_the_traces_over_all_rows() -> None:
+    """Against each row's gradient, weighted by the scale; the ratio of two means over 32 points × 16 batches."""
+    posterior, _ = regression(rows=50, d=3, seed=1)
+    points = posterior.w_star + 0.3 * jax.random.normal(jax.random.key(0), (32, 3))
+    scale = jnp.asarray([0.5, 1.0, 3.0])
+    rows, anchor = jnp.arange(50)[:, None], posterior.anchor_at_w_star
+
+    def trace(estimates: Float[Array, "rows d"]) -> Float[Array, ""]:
+        return jnp.sum(scale * jnp.var(estimates, axis=0))
+
+    @jax.vmap
+    def traces(w: Float[Array, " d"]) -> Float[Array, " 2"]:
+        plain = jax.vmap(lambda row: posterior.mini_batch_gradient(w, row))(rows)
+        corrected = jax.vmap(lambda row: posterior.control_variate_gradient(w, row, anchor))(rows)
+        return jnp.stack([trace(plain), trace(corrected)])
+
+    exact = traces(points).mean(axis=0)
+    found = [variance_cut(posterior, points, scale, 5, jax.random.key(seed)) for seed in range(20)]
+    ratio = float(exact[0] / exact[1])
+    assert ratio > 1.5
+    spread = np.std(found, ddof=1)
+    assert spread < 0.15 * ratio
+    assert abs(np.mean(found) - ratio) < 3.5 * spread / math.sqrt(20) + spread**2 / ratio
+
+
+@pytest.mark.parametrize(("noise", "corrected"), [(3.0, 1.0), (0.0, 0.0)])
+def test_auto_corrects_mini_batches_where_that_is_worth_its_cost(noise: float, corrected: float) -> None:
+    """Without noise in the labels every row's gradient at w* is 0, and the control variate takes nothing away."""
+    posterior, _ = regression(rows=200, d=3, seed=0, noise=noise)
+    ready, _ = warmed(sampler(batch_size=20), posterior)
+    assert ready.tuned["mini_batches_corrected"] == corrected == float(ready.parameters.corrected)
+    assert (ready.tuned["variance_cut"] > 5 / 3) == bool(corrected)
 
 
 def test_a_curvature_that_grew_starts_the_recording_again_with_a_step_that_fits() -> None:
@@ -152,7 +189,9 @@ def test_a_curvature_that_grew_starts_the_recording_again_with_a_step_that_fits(
     w = jnp.tile(posterior.w_star, (2, 1))
     scale = jnp.ones_like(posterior.w_star)
     tuned = {"curvature": largest / 2, "curvature_growth": 1.0, "step_times_curvature": 0.5, "step_size": 1 / largest}
-    ready = WarmedUp(w, StepParameters(jnp.asarray(1 / largest), scale), tuned, None, {"llc": np.zeros((2, 5))}, {})
+    ready = WarmedUp(
+        w, StepParameters(jnp.asarray(1 / largest), scale, True), tuned, None, {"llc": np.zeros((2, 5))}, {}
+    )
     ledger = GradientLedger(limit=1e6)
 
     def review(chosen: SgldSampler, may_restart: bool = True, coarse: bool = False) -> Review:
@@ -183,7 +222,7 @@ def test_a_curvature_that_is_not_finite_is_told_and_starts_nothing_again(monkeyp
     posterior = quadratic(CURVATURES)
     w = jnp.tile(posterior.w_star, (2, 1))
     tuned = {"curvature": 10.0, "curvature_growth": 1.05, "step_times_curvature": 0.5, "step_size": 0.05}
-    parameters = StepParameters(jnp.asarray(0.05), jnp.ones_like(posterior.w_star))
+    parameters = StepParameters(jnp.asarray(0.05), jnp.ones_like(posterior.w_star), True)
     ready = WarmedUp(w, parameters, tuned, None, {}, {})
     found = SoFar(may_restart=True, coarse=False, ledger=GradientLedger(limit=1e6))
     review = sampler().review(posterior, ready, LangevinState(w, w), jax.random.key(0), found)
@@ -255,6 +294,8 @@ class Calls(list):
     "settings",
     [
         {"batch_size": "full"},
+        {"batch_size": 5, "control_variate": "none"},
+        {"batch_size": 5, "control_variate": "w_star"},
         {"batch_size": 5, "control_variate": "anchor", "anchor_every": 10},
         {"batch_size": 5, "moving": True, "preconditioner": "rmsprop"},
     ],

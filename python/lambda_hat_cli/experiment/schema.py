@@ -674,7 +674,8 @@ class SgldSettings(Strict):
 
     `step_size: auto` takes half the inverse of the largest curvature; a number is used as it stands.
     `batch_size: full` uses every row; smaller batches are corrected by the full gradient at w*, or at an anchor, where
-    the chain was at most `anchor_every` steps ago. `draw_steps` steps are averaged into one recorded draw.
+    the chain was at most `anchor_every` steps ago, or not at all; `auto` measures whether w* is worth its cost.
+    `draw_steps` steps are averaged into one recorded draw.
     """
 
     kind: Literal["sgld"]
@@ -683,7 +684,7 @@ class SgldSettings(Strict):
     moving: bool = False
     step_size: Positive | Literal["auto"] = "auto"
     batch_size: Count | Literal["full"] = "full"
-    control_variate: Literal["w_star", "anchor"] = "w_star"
+    control_variate: Literal["auto", "none", "w_star", "anchor"] = "auto"
     anchor_every: Count = 20
     beta1: Annotated[float, Field(ge=0, lt=1)] = 0.9
     beta2: Annotated[float, Field(ge=0, lt=1)] = 0.99
@@ -699,7 +700,7 @@ class SgldSettings(Strict):
 
     @model_validator(mode="after")
     def _anchors(self) -> Self:
-        if self.control_variate == "w_star":
+        if self.control_variate != "anchor":
             return self
         if self.batch_size == "full":
             raise ValueError("control_variate: anchor needs mini-batches; give a batch_size")

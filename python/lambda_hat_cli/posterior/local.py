@@ -117,6 +117,10 @@ class LocalPosterior(eqx.Module):
         """w as the anchor of mini-batches near it; costs one full gradient."""
         return Anchor(w, self.gradient(w) - self.localization * (w - self.w_star))
 
+    def mini_batch_gradient(self, w: Float[Array, " d"], indices: Int[Array, " batch"]) -> Float[Array, " d"]:
+        """∇U(w) as t·∇L_B(w) + γ(w−w*); batch/rows of a full gradient."""
+        return self._batch_gradient(w, indices) + self.localization * (w - self.w_star)
+
     def control_variate_gradient(
         self, w: Float[Array, " d"], indices: Int[Array, " batch"], anchor: Anchor
     ) -> Float[Array, " d"]:

@@ -24,6 +24,7 @@ from lambda_hat_cli.samplers.base import (
 from lambda_hat_cli.samplers.chains import over_chains
 from lambda_hat_cli.samplers.driver import split_stats
 from lambda_hat_cli.samplers.sgld_curvature import EQUIVALENTS, largest_curvature
+from lambda_hat_cli.samplers.sgld_noise import BATCHES, variance_cut
 from lambda_hat_cli.samplers.sgld_steps import (
     Batches,
     LangevinState,
@@ -51,6 +52,9 @@ STAGES = (1, 1, 2, 4, 8, 16)
 """Warm-up stages, in units; the curvature is estimated anew after each."""
 WARMUP_SHARE = 0.25
 """The draws of one attempt at warm-up take at most this part of the run's gradient budget."""
+WORTH = 5 / 3
+"""Gradients of a mini-batch with the control variate at w* over those without: so much larger a batch, which cuts the
+variance as much, costs the same."""
 
 BIASED = (
     "the {kind} preconditioner keeps moving while recording{momentum}: the stationary law is not the posterior, "
@@ -63,7 +67,8 @@ class SgldSampler(AbstractMarkovSampler):
 
     A recorded draw is `draw_steps` steps ε and twice as many ε/2 with the same noise. With the full batch its numbers
     are means over these steps; with mini-batches tK is measured once a draw, by one full gradient for each level, and
-    the gradients between are control-variate estimates around w* or an anchor. With K₀, K₁ the levels' tK, D = K₁ − K₀:
+    the gradients between are of mini-batches, corrected around w* or an anchor or, where that costs more than it is
+    worth, not at all. With K₀, K₁ the levels' tK, D = K₁ − K₀:
         llc_half_step  K₁
         llc            K₁ + D/3 (full batch, bias O(ε²)) or K₁ + D (mini-batch, bias O(ε)): Richardson's extrapolation
     so mean(llc) − mean(llc_half_step) is the correction made and, in size, the statement of what bias may be left.
@@ -95,7 +100,7 @@ class SgldSampler(AbstractMarkovSampler):
 
     def step(self, posterior: LocalPosterior, parameters: PyTree, state: Any, key: PRNGKeyArray) -> tuple[Any, Stats]:
         """One recorded draw: `draw_steps` steps of both levels, or of the moving form."""
-        batches, steps = self.batches(posterior), self.settings.draw_steps
+        batches, steps = self.batches(posterior, parameters.corrected), self.settings.draw_steps
         if self.settings.moving:
             state, seen = moving_draw(
                 posterior, parameters.step_size, moving_rule(self.settings), state, key, steps, batches
@@ -129,7 +134,8 @@ class SgldSampler(AbstractMarkovSampler):
             fitting = COURANT / largest if grew and largest > 0 else math.inf
             smaller = min(fitting, 0.5 * step_size if found.coarse else step_size)
             if smaller < step_size:
-                parameters = StepParameters(jnp.asarray(smaller, posterior.w_star.dtype), parameters.scale)
+                dtype = posterior.w_star.dtype
+                parameters = StepParameters(jnp.asarray(smaller, dtype), parameters.scale, parameters.corrected)
                 return Review(parameters, tuned | _fit(smaller, largest, 1.0), restart=True)
         return Review(parameters, tuned, restart=False)
 
@@ -152,23 +158,28 @@ class SgldSampler(AbstractMarkovSampler):
         """The w of the level ε/2 (of the only level for moving forms)."""
         return state.w if isinstance(state, MovingState) else state.w_half
 
-    def batches(self, posterior: LocalPosterior) -> Batches:
+    def batches(self, posterior: LocalPosterior, corrected: bool) -> Batches:
         """How gradients are estimated; a batch of all rows is the full batch."""
-        asked = self.settings.batch_size
-        size = None if asked == "full" or asked >= posterior.rows else asked
-        return Batches(size, self.settings.anchor_every if self.settings.control_variate == "anchor" else None)
+        asked, chosen = self.settings.batch_size, self.settings.control_variate
+        if chosen == "auto":
+            chosen = "w_star" if corrected else "none"
+        return Batches(
+            None if asked == "full" or asked >= posterior.rows else asked, chosen, self.settings.anchor_every
+        )
 
-    def cost(self, posterior: LocalPosterior, levels: int) -> tuple[float, int]:
+    def cost(self, posterior: LocalPosterior, levels: int, corrected: bool) -> tuple[float, int]:
         """(full-data gradient equivalents, gradient evaluations) of one draw of one chain.
 
         `levels` counts steps for each step ε: 3 for both levels, 1 for one. The levels share their anchors, and the
         anchor's gradient on the rows that a step ε and the first step ε/2 have in common.
         """
-        steps, batches = self.settings.draw_steps, self.batches(posterior)
+        steps, batches = self.settings.draw_steps, self.batches(posterior, corrected)
         if batches.size is None:
             return float(levels * steps), levels * steps
-        small, full = (2 * steps, 1) if levels == 1 else (5 * steps, 2)
-        if batches.anchor_every is not None:
+        small, full = levels * steps, 1 if levels == 1 else 2
+        if batches.control_variate != "none":
+            small += steps if levels == 1 else 2 * steps
+        if batches.control_variate == "anchor":
             full += steps // batches.anchor_every
         return small * batches.size / posterior.rows + full, small + full
 
@@ -194,7 +205,7 @@ class SgldSampler(AbstractMarkovSampler):
         return _fit(step_size, largest, earlier_growth * largest / before if before > 0 else math.inf)
 
     def _stats(self, posterior: LocalPosterior, parameters: StepParameters, seen: Measured, levels: int) -> Stats:
-        equivalents, evaluations = self.cost(posterior, levels)
+        equivalents, evaluations = self.cost(posterior, levels, parameters.corrected)
         return {
             "llc_square": seen.llc_square,
             "energy": seen.energy,
@@ -243,7 +254,7 @@ def _advance(
     draws: int,
 ) -> tuple[PyTree, Measured]:
     """`draws` single-level draws of every chain; moving states move their preconditioner."""
-    steps, batches = sampler.settings.draw_steps, sampler.batches(posterior)
+    steps, batches = sampler.settings.draw_steps, sampler.batches(posterior, corrected=True)
 
     def one(state: Any, key: PRNGKeyArray) -> tuple[Any, Measured]:
         if isinstance(state, MovingState):
@@ -269,7 +280,7 @@ class _WarmUp:
         self.curvature = math.nan
         self.step_limit = math.inf
         self.restarts = 0
-        equivalents, self.evaluations = sampler.cost(posterior, levels=1)
+        equivalents, self.evaluations = sampler.cost(posterior, levels=1, corrected=True)
         self.equivalents = equivalents
         affordable = int(WARMUP_SHARE * ledger.limit / (chains * equivalents))
         self.unit = max(1, min(self.settings.warmup, affordable) // sum(STAGES))
@@ -317,7 +328,7 @@ class _WarmUp:
             for _ in range(units):
                 self.ledger.require("warm-up")
                 key, unit_key = jax.random.split(key)
-                parameters = StepParameters(jnp.asarray(step_size, self.dtype), scale)
+                parameters = StepParameters(jnp.asarray(step_size, self.dtype), scale, corrected=True)
                 states, seen = _advance(self.sampler, self.posterior, parameters, states, unit_key, self.unit)
                 draws = self.chains * self.unit
                 self.ledger.add("warmup", draws * self.evaluations, self.equivalents / self.evaluations)
@@ -334,22 +345,34 @@ class _WarmUp:
                 f"sgld warm-up {sum(STAGES[: stage + 1]) * self.unit}/{sum(STAGES) * self.unit} draws: "
                 f"tK {float(np.mean(shown[-1]['llc'])):.4g}, step size {step_size:.3g}, curvature {self.curvature:.3g}"
             )
-        return self._finish(states, StepParameters(jnp.asarray(step_size, self.dtype), scale), shown, steps_taken)
+        key, cut_key = jax.random.split(key)
+        cut = self._variance_cut(states, scale, cut_key)
+        corrected = cut is None or cut > WORTH
+        parameters = StepParameters(jnp.asarray(step_size, self.dtype), scale, corrected)
+        return self._finish(states, parameters, cut, shown, steps_taken)
 
     def _finish(
-        self, states: PyTree, parameters: StepParameters, shown: list[dict[str, np.ndarray]], steps_taken: list[float]
+        self,
+        states: PyTree,
+        parameters: StepParameters,
+        cut: float | None,
+        shown: list[dict[str, np.ndarray]],
+        steps_taken: list[float],
     ) -> WarmedUp:
         settings = self.settings
         measured = {name: np.concatenate([part[name] for part in shown], axis=1) for name in shown[0]}
         measured["step_size"] = np.broadcast_to(np.asarray(steps_taken), measured["llc"].shape).copy()
         recorded, rest = split_stats(measured, self.posterior)
+        batches = self.sampler.batches(self.posterior, parameters.corrected)
         momentum = " and so does its momentum" if settings.preconditioner == "adam" else ""
         return WarmedUp(
             states=states if settings.moving else LangevinState(states, states),
             parameters=parameters,
             tuned={
                 **_fit(float(parameters.step_size), self.curvature, None),
-                "extrapolation": None if settings.moving else extrapolation(self.sampler.batches(self.posterior).size),
+                "extrapolation": None if settings.moving else extrapolation(batches.size),
+                "mini_batches_corrected": None if batches.size is None else float(batches.control_variate != "none"),
+                "variance_cut": cut if cut is not None and math.isfinite(cut) else None,
                 "scale_least": float(jnp.min(parameters.scale)),
                 "scale_largest": float(jnp.max(parameters.scale)),
                 "warmup_draws": float(len(steps_taken)),
@@ -374,6 +397,16 @@ class _WarmUp:
         self.curvature = found if moving else max(self.curvature, found)
         wanted = self._step_size(self.curvature)
         return wanted if moving or step_size > STALE * wanted else step_size
+
+    def _variance_cut(self, states: PyTree, scale: Float[Array, " d"], key: PRNGKeyArray) -> float | None:
+        """What the control variate at w* would cut, where `control_variate: auto` has to know; else None."""
+        size = self.sampler.batches(self.posterior, corrected=True).size
+        if size is None or self.settings.control_variate != "auto":
+            return None
+        self.ledger.add("warmup", self.chains)
+        self.ledger.add("warmup", 2 * BATCHES * self.chains, size / self.posterior.rows)
+        points = states.w if isinstance(states, MovingState) else states
+        return float(variance_cut(self.posterior, points, scale, size, key))
 
     def _scale(self, states: MovingState) -> Float[Array, " d"]:
         """One scale for all chains: the preconditioner of their mean squared gradient."""

@@ -11,6 +11,10 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, PRNGKeyArray
 
 from lambda_hat_cli.posterior.local import Anchor, LocalPosterior
+from lambda_hat_cli.samplers.normals import standard_normal
+
+NOISE_IN_CACHE = 2**16
+"""Numbers of noise made at once: 256 KiB in float32, which an update reads while they are in the processor's cache."""
 
 
 class Measured(NamedTuple):
@@ -40,10 +44,15 @@ class MovingState(eqx.Module):
 
 
 class StepParameters(eqx.Module):
-    """Step size ε and the diagonal preconditioner M; ones where there is none."""
+    """Step size ε and the diagonal preconditioner M; ones where there is none.
+
+    Attributes:
+        corrected: whether `control_variate: auto` corrects mini-batches.
+    """
 
     step_size: Float[Array, ""]
     scale: Float[Array, " d"]
+    corrected: bool = eqx.field(static=True)
 
 
 class MovingRule(eqx.Module):
@@ -60,11 +69,13 @@ class Batches(NamedTuple):
 
     Attributes:
         size: rows in a mini-batch, None for the full batch.
-        anchor_every: steps for which an anchor serves, a divisor of a draw's steps; None where w* is the anchor.
+        control_variate: where the full gradient that corrects a mini-batch is taken; not read for the full batch.
+        anchor_every: steps for which an anchor serves, a divisor of a draw's steps; read for `anchor` alone.
     """
 
     size: int | None
-    anchor_every: int | None
+    control_variate: Literal["none", "w_star", "anchor"]
+    anchor_every: int
 
 
 def measure(posterior: LocalPosterior, w: Float[Array, " d"]) -> tuple[Float[Array, " d"], Measured]:
@@ -75,24 +86,26 @@ def measure(posterior: LocalPosterior, w: Float[Array, " d"]) -> tuple[Float[Arr
 
 
 class Randomness(NamedTuple):
-    """All the randomness of a draw, made at once, which is faster than step by step.
+    """The randomness of some steps, made at once, which is faster than step by step.
 
     Attributes:
-        noise: standard normal, (steps, d). indices: rows drawn with replacement, (steps, batch), None for all rows.
+        noise: standard normal, (steps, levels, d), one noise for each step of the finest level.
+        indices: rows drawn with replacement, (steps, levels, batch), None for all rows.
     """
 
-    noise: Float[Array, "steps d"]
-    indices: Int[Array, "steps batch"] | None
+    noise: Float[Array, "steps levels d"]
+    indices: Int[Array, "steps levels batch"] | None
 
 
-def randomness(posterior: LocalPosterior, key: PRNGKeyArray, steps: int, batch_size: int | None) -> Randomness:
-    """The randomness of `steps` steps."""
+def randomness(
+    posterior: LocalPosterior, key: PRNGKeyArray, steps: int, levels: int, batch_size: int | None
+) -> Randomness:
+    """The randomness of `steps` steps ε, `levels` for each."""
     noise_key, batch_key = jax.random.split(key)
-    w_star = posterior.w_star
-    noise = jax.random.normal(noise_key, (steps, *w_star.shape), w_star.dtype)
+    noise = standard_normal(noise_key, (steps, levels, posterior.d), posterior.w_star.dtype)
     if batch_size is None:
         return Randomness(noise, None)
-    return Randomness(noise, jax.random.randint(batch_key, (steps, batch_size), 0, posterior.rows))
+    return Randomness(noise, jax.random.randint(batch_key, (steps, levels, batch_size), 0, posterior.rows))
 
 
 def langevin_point(
@@ -128,15 +141,15 @@ def single_draw(
     """`steps` steps of one level, for warm-up; measured as in `coupled_draw`."""
 
     def one(
-        anchor: Anchor, w: Float[Array, " d"], drawn: Randomness
-    ) -> tuple[Float[Array, " d"], tuple[Float[Array, " d"], Measured | None]]:
-        y = langevin_point(w, parameters.step_size, parameters.scale, drawn.noise)
-        gradient, seen = _gradient(posterior, anchor, y, drawn.indices)
-        return langevin_move(w, gradient, parameters.step_size, parameters.scale, drawn.noise), (y, seen)
+        anchor: Anchor | None, w: Float[Array, " d"], drawn: Randomness
+    ) -> tuple[Float[Array, " d"], Float[Array, " d"], Measured | None]:
+        noise, rows = drawn.noise[0], None if drawn.indices is None else drawn.indices[0]
+        y = langevin_point(w, parameters.step_size, parameters.scale, noise)
+        gradient, seen = _gradient(posterior, anchor, y, rows)
+        return langevin_move(w, gradient, parameters.step_size, parameters.scale, noise), y, seen
 
-    drawn = randomness(posterior, key, steps, batches.size)
-    w, (points, seen) = _anchored(posterior, one, lambda w: w, w, drawn, batches)
-    return w, _summary(posterior, points, seen)
+    w, last, seen = _steps(posterior, one, lambda w: w, w, w, key, steps, 1, batches)
+    return w, _summary(posterior, last, seen)
 
 
 def coupled_draw(
@@ -158,8 +171,8 @@ def coupled_draw(
     half = 0.5 * parameters.step_size
 
     def one(
-        anchor: Anchor, state: LangevinState, drawn: Randomness
-    ) -> tuple[LangevinState, tuple[LangevinState, Measured | None, Measured | None]]:
+        anchor: Anchor | None, state: LangevinState, drawn: Randomness
+    ) -> tuple[LangevinState, LangevinState, tuple[Measured | None, Measured | None]]:
         noise, first, second = drawn.noise.sum(axis=0) / math.sqrt(2.0), drawn.noise[0], drawn.noise[1]
         rows, later_rows = (None, None) if drawn.indices is None else drawn.indices
         y = langevin_point(state.w, parameters.step_size, parameters.scale, noise)
@@ -173,14 +186,12 @@ def coupled_draw(
         w_half = langevin_move(middle, gradient, half, parameters.scale, second)
         seen_whole = jax.tree.map(lambda both: both[0], seen)
         seen_half = jax.tree.map(lambda both, later: 0.5 * (both[1] + later), seen, seen_second)
-        return LangevinState(w, w_half), (LangevinState(y, y_second), seen_whole, seen_half)
+        return LangevinState(w, w_half), LangevinState(y, y_second), (seen_whole, seen_half)
 
-    drawn = jax.tree.map(
-        lambda values: values.reshape(steps, 2, *values.shape[1:]),
-        randomness(posterior, key, 2 * steps, batches.size),
+    state, last, (seen, seen_half) = _steps(
+        posterior, one, lambda state: state.w_half, state, state, key, steps, 2, batches
     )
-    state, (points, seen, seen_half) = _anchored(posterior, one, lambda state: state.w_half, state, drawn, batches)
-    return state, _summary(posterior, points.w, seen), _summary(posterior, points.w_half, seen_half)
+    return state, _summary(posterior, last.w, seen), _summary(posterior, last.w_half, seen_half)
 
 
 def moving_draw(
@@ -202,9 +213,10 @@ def moving_draw(
     """
 
     def one(
-        anchor: Anchor, state: MovingState, drawn: Randomness
-    ) -> tuple[MovingState, tuple[Float[Array, " d"], Measured | None]]:
-        gradient, seen = _gradient(posterior, anchor, state.w, drawn.indices)
+        anchor: Anchor | None, state: MovingState, drawn: Randomness
+    ) -> tuple[MovingState, Float[Array, " d"], Measured | None]:
+        rows = None if drawn.indices is None else drawn.indices[0]
+        gradient, seen = _gradient(posterior, anchor, state.w, rows)
         moved = MovingState(
             w=state.w,
             second_moment=rule.beta2 * state.second_moment + (1 - rule.beta2) * (gradient / posterior.nbeta) ** 2,
@@ -212,12 +224,11 @@ def moving_draw(
             count=state.count + 1,
         )
         drift = moved.momentum / (1 - rule.beta1**moved.count) if rule.kind == "adam" else gradient
-        w = langevin_move(state.w, drift, step_size, moving_scale(rule, moved), drawn.noise)
-        return eqx.tree_at(lambda s: s.w, moved, w), (state.w, seen)
+        w = langevin_move(state.w, drift, step_size, moving_scale(rule, moved), drawn.noise[0])
+        return eqx.tree_at(lambda s: s.w, moved, w), state.w, seen
 
-    drawn = randomness(posterior, key, steps, batches.size)
-    state, (points, seen) = _anchored(posterior, one, lambda state: state.w, state, drawn, batches)
-    return state, _summary(posterior, points, seen)
+    state, last, seen = _steps(posterior, one, lambda state: state.w, state, state.w, key, steps, 1, batches)
+    return state, _summary(posterior, last, seen)
 
 
 def moving_scale(rule: MovingRule, state: MovingState) -> Float[Array, " d"]:
@@ -226,35 +237,56 @@ def moving_scale(rule: MovingRule, state: MovingState) -> Float[Array, " d"]:
     return 1 / (rule.epsilon + jnp.sqrt(state.second_moment / correction))
 
 
-def _anchored(
+def _steps(
     posterior: LocalPosterior,
-    one: Callable[[Anchor, Any, Randomness], tuple[Any, Any]],
+    one: Callable[[Anchor | None, Any, Randomness], tuple[Any, Any, Any]],
     position: Callable[[Any], Float[Array, " d"]],
     state: Any,
-    drawn: Randomness,
+    last: Any,
+    key: PRNGKeyArray,
+    steps: int,
+    levels: int,
     batches: Batches,
-) -> tuple[Any, Any]:
-    """`jax.lax.scan` of `one` over the steps of `drawn`, its anchor w* or renewed at `position` every so many steps."""
-    if batches.size is None or batches.anchor_every is None:
-        return jax.lax.scan(partial(one, posterior.anchor_at_w_star), state, drawn)
+) -> tuple[Any, Any, Any]:
+    """`steps` times `one`, in stretches with an anchor and randomness of their own.
 
-    def stretch(state: Any, drawn: Randomness) -> tuple[Any, Any]:
-        return jax.lax.scan(partial(one, posterior.anchor(position(state))), state, drawn)
+    `one` makes of an anchor, a state and its randomness the next state, the points where it took gradients (`last` has
+    their shape) and what they showed. Anchors are renewed at `position`; w* and no anchor at all serve throughout.
 
-    stretches = jax.tree.map(lambda values: values.reshape(-1, batches.anchor_every, *values.shape[1:]), drawn)
-    state, shown = jax.lax.scan(stretch, state, stretches)
-    return state, jax.tree.map(lambda values: values.reshape(-1, *values.shape[2:]), shown)
+    Returns:
+        The last state, the last points, and what all showed, with a leading axis of steps.
+    """
+    renewed = batches.size is not None and batches.control_variate == "anchor"
+    fitting = max(1, NOISE_IN_CACHE // (levels * posterior.d))
+    stretch = (
+        batches.anchor_every if renewed else max(k for k in range(1, steps + 1) if steps % k == 0 and k <= fitting)
+    )
+
+    def step(anchor: Anchor | None, carried: tuple[Any, Any], drawn: Randomness) -> tuple[tuple[Any, Any], Any]:
+        state, points, seen = one(anchor, carried[0], drawn)
+        return (state, points), seen
+
+    def several(carried: tuple[Any, Any], key: PRNGKeyArray) -> tuple[tuple[Any, Any], Any]:
+        anchor = None if batches.control_variate == "none" else posterior.anchor_at_w_star
+        if renewed:
+            anchor = posterior.anchor(position(carried[0]))
+        return jax.lax.scan(partial(step, anchor), carried, randomness(posterior, key, stretch, levels, batches.size))
+
+    (state, last), shown = jax.lax.scan(several, (state, last), jax.random.split(key, steps // stretch))
+    return state, last, jax.tree.map(lambda values: values.reshape(steps, *values.shape[2:]), shown)
 
 
 def _gradient(
-    posterior: LocalPosterior, anchor: Anchor, w: Float[Array, " d"], indices: Int[Array, " batch"] | None
+    posterior: LocalPosterior, anchor: Anchor | None, w: Float[Array, " d"], indices: Int[Array, " batch"] | None
 ) -> tuple[Float[Array, " d"], Measured | None]:
     if indices is None:
         return measure(posterior, w)
+    if anchor is None:
+        return posterior.mini_batch_gradient(w, indices), None
     return posterior.control_variate_gradient(w, indices, anchor), None
 
 
-def _summary(posterior: LocalPosterior, points: Float[Array, "steps d"], seen: Measured | None) -> Measured:
+def _summary(posterior: LocalPosterior, last: Float[Array, " d"], seen: Measured | None) -> Measured:
     if seen is None:
-        return measure(posterior, points[-1])[1]
+        return measure(posterior, last)[1]
     return jax.tree.map(jnp.mean, seen)
