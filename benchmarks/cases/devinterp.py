@@ -41,11 +41,11 @@ class Problem:
 
 
 PROBLEMS = (
-    Problem("mlp1k", 100, 60_000, 1500, "≥ 35"),
+    Problem("mlp1k", 100, 200_000, 1500, "≥ 35"),
     Problem("mlp1k", "full", 120_000, 1000, "≥ 25"),
-    Problem("dln", 100, 120_000, 1500, "≥ 70"),
+    Problem("dln", 100, 400_000, 1500, "≥ 70"),
     Problem("dln", "full", 400_000, 1000, "≥ 55"),
-    Problem("mlp10k", 100, 16_000, 800, "≥ 15"),
+    Problem("mlp10k", 100, 48_000, 800, "≥ 15"),
 )
 
 
