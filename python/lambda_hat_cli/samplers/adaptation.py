@@ -127,8 +127,10 @@ def adapt(
         ledger.require("warm-up")
         block = stages[start : start + BLOCK]
         padded = np.concatenate([block, np.full(BLOCK - len(block), SKIP)]).astype(np.int32)
+        # A program is compiled for its arguments' places, of which numbers on the host have none.
+        here = jax.device_get(adaptation)
         states, adaptation, stats = _adapt_block(
-            kernel, posterior, states, adaptation, keys, np.asarray(first_draw + start), padded
+            kernel, posterior, states, here, keys, np.asarray(first_draw + start), padded
         )
         blocks.append({name: values[:, : len(block)] for name, values in host_stats(stats).items()})
         ledger.add("warmup", int(blocks[-1]["evaluations"].sum()))

@@ -5,9 +5,10 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import lax
-from jax.sharding import Mesh, PartitionSpec
-from jaxtyping import PRNGKeyArray, PyTree
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
+from jaxtyping import Array, Int, PRNGKeyArray, PyTree
 
 from lambda_hat_cli.posterior.local import LocalPosterior
 
@@ -17,13 +18,17 @@ ONE_BY_ONE_WORK = 20_000
 _PHASES = {"warmup": 1, "sampling": 2, "filling": 3}
 
 
-@partial(jax.jit, static_argnames=("phase", "chains"))
 def chain_keys(key: PRNGKeyArray, chains: int, phase: str = "sampling") -> PRNGKeyArray:
     """One key for each chain of a phase ("warmup", "filling" or "sampling"), (chains,).
 
     A draw's key folds in the draw's number, so that no key depends on block sizes.
     """
-    return jax.vmap(partial(jax.random.fold_in, jax.random.fold_in(key, _PHASES[phase])))(jnp.arange(chains))
+    return _keys(key, np.asarray(_PHASES[phase]), chains)
+
+
+@partial(jax.jit, static_argnames="chains")
+def _keys(key: PRNGKeyArray, phase: Int[Array, ""], chains: int) -> PRNGKeyArray:
+    return jax.vmap(partial(jax.random.fold_in, jax.random.fold_in(key, phase)))(jnp.arange(chains))
 
 
 def over_chains(posterior: LocalPosterior) -> Any:
@@ -45,16 +50,30 @@ def over_chains(posterior: LocalPosterior) -> Any:
     return mapped
 
 
+def divided(values: PyTree) -> PyTree:
+    """`values`, with a leading axis of chains, placed where `over_chains` leaves its results.
+
+    A program is compiled for the places of its arguments: so the one for later blocks serves the first too.
+    """
+    mesh = _mesh(values)
+    return values if mesh is None else jax.device_put(values, NamedSharding(mesh, PartitionSpec("chains")))
+
+
 def _over_devices(function: Any, *arguments: PyTree) -> PyTree:
     """`function` on as many devices as divide the chains, which are the arguments' leading axis.
 
     A task of N CPUs has N devices, a thread each: matrix products of one chain are too small to divide.
     """
-    chains = jax.tree.leaves(arguments)[0].shape[0]
-    devices = jax.devices()
-    count = max(number for number in range(1, len(devices) + 1) if chains % number == 0)
-    if count == 1:
+    mesh = _mesh(arguments)
+    if mesh is None:
         return function(*arguments)
-    mesh = Mesh(devices[:count], ("chains",))
     over = PartitionSpec("chains")
     return jax.shard_map(function, mesh=mesh, in_specs=over, out_specs=over, check_vma=False)(*arguments)
+
+
+def _mesh(values: PyTree) -> Mesh | None:
+    """The devices that share these chains; None where it is one."""
+    chains = jax.tree.leaves(values)[0].shape[0]
+    devices = jax.devices()
+    count = max(number for number in range(1, len(devices) + 1) if chains % number == 0)
+    return Mesh(devices[:count], ("chains",)) if count > 1 else None

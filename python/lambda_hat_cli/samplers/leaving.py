@@ -10,7 +10,7 @@ from jaxtyping import PRNGKeyArray
 from lambda_hat_cli.posterior.local import LocalPosterior, evaluate
 from lambda_hat_cli.samplers.adaptation import ADAPT, RESTART, SEARCH, Kernel, adapt
 from lambda_hat_cli.samplers.base import GradientLedger, Place, SamplerDiverged
-from lambda_hat_cli.samplers.chains import chain_keys
+from lambda_hat_cli.samplers.chains import chain_keys, divided
 from lambda_hat_cli.samplers.filling import Filling, Mover
 from lambda_hat_cli.samplers.isokinetic import random_directions
 
@@ -32,7 +32,7 @@ def leave_w_star(
     potential, llc, gradient = evaluate(posterior, posterior.w_star)
     ledger.add("warmup", 1)
     start = Place(posterior.w_star, potential, llc, gradient)
-    places = jax.tree.map(lambda leaf: jnp.broadcast_to(leaf, (keys.shape[0], *leaf.shape)), start)
+    places = divided(jax.tree.map(lambda leaf: jnp.broadcast_to(leaf, (keys.shape[0], *leaf.shape)), start))
     search = max(4, draws // 10)
     stages = np.repeat([SEARCH, ADAPT, RESTART], (search, *parts(draws - search, 0.4)))
     places, step_size, stats = adapt(kernel, posterior, places, keys, 0, stages, FIRST_STEP, ledger)
@@ -66,7 +66,7 @@ def filled_or_left(
 
 def about_to_fill(posterior: LocalPosterior, places: Place, hmc_step: float, key: PRNGKeyArray) -> Filling:
     """The chains at `places` with random directions; an isokinetic step of ε moves as one of HMC of 2ε/√d, or less."""
-    return Filling(random_directions(key, places), 0.5 * math.sqrt(posterior.d) * hmc_step)
+    return Filling(divided(random_directions(key, places)), 0.5 * math.sqrt(posterior.d) * hmc_step)
 
 
 def parts(draws: int, share: float) -> tuple[int, int]:

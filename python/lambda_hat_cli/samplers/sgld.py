@@ -21,7 +21,7 @@ from lambda_hat_cli.samplers.base import (
     Stats,
     WarmedUp,
 )
-from lambda_hat_cli.samplers.chains import over_chains
+from lambda_hat_cli.samplers.chains import divided, over_chains
 from lambda_hat_cli.samplers.driver import split_stats
 from lambda_hat_cli.samplers.sgld_curvature import EQUIVALENTS, largest_curvature
 from lambda_hat_cli.samplers.sgld_noise import BATCHES, variance_cut
@@ -313,6 +313,7 @@ class _WarmUp:
         if self.settings.preconditioner != "none":
             states = MovingState(w, jnp.zeros_like(w), jnp.zeros_like(w), jnp.zeros(self.chains, self.dtype))
             scale = self._scale(states)
+        states = divided(states)
         key, curvature_key = jax.random.split(key)
         self.curvature = self._largest_curvature(w[:1], scale, curvature_key)
         step_size = self._step_size(self.curvature)
