@@ -4,6 +4,7 @@ import os
 import subprocess
 import sys
 import time
+from collections import Counter
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -356,3 +357,22 @@ def test_chains_that_share_devices_draw_what_they_would_on_one(sample: Sample, t
     assert one.record.gradients == two.record.gradients
     for name, values in draws(one).items():
         np.testing.assert_allclose(values, draws(two)[name], rtol=1e-6, atol=1e-9, err_msg=name)
+
+
+@pytest.mark.parametrize(
+    ("settings", "programs"),
+    [
+        (HmcSettings(kind="hmc", warmup=60, leapfrog_steps=6), ("_adapt_block", "_block", "advance")),
+        (MclmcSettings(kind="mclmc", warmup=20), ("_adapt_block", "_block", "advance")),
+        (SgldSettings(kind="sgld", precision="float64", warmup=64), ("_advance", "advance")),
+    ],
+)
+def test_one_program_serves_first_and_later_blocks_on_two_devices(
+    sample: Sample, tmp_path: Path, settings: HmcSettings | MclmcSettings | SgldSettings, programs: tuple[str, ...]
+) -> None:
+    """One for arguments on one device and another for those on two would take the start-up twice."""
+    planned = row(sampler=settings.kind, settings=settings, runs=RunSettings(chains=4, budget=Budget(gradients=30_000)))
+    done = sample(planned, devices=2, more=("--compiled", str(tmp_path / "programs")))
+    assert done.returncode == 0, done.stderr
+    kept = Counter(entry.name.split("-")[0] for entry in (tmp_path / "programs").rglob("jit_*-cache"))
+    assert {name: kept[f"jit_{name}"] for name in programs} == dict.fromkeys(programs, 1)
