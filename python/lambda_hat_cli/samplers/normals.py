@@ -1,7 +1,7 @@
 """Standard normal numbers for samplers that need one for each parameter and step: threefry's bits, inverted.
 
-In float32 jax.random.normal hashes each number's counter to two words of which it keeps one, and its inverse is off by
-up to 2e-5; here both words are kept and the inverse is within 1e-6, in .6 of the time. float64 is left to it.
+In float32 jax.random.normal hashes each number's counter to two words and keeps their xor, and its inverse is off by
+up to 2e-5; here both words are used and the inverse is within 1e-6, in .6 of the time. float64 is left to it.
 """
 
 import math
@@ -46,7 +46,7 @@ def standard_normal(key: PRNGKeyArray, shape: tuple[int, ...], dtype: jnp.dtype)
 
 
 def normal_of_bits(bits: UInt32[Array, " m"]) -> Float[Array, " m"]:
-    """√2·erf⁻¹(u), u the middle of the bits' 23 first's cell of (−1, 1); within 1e-6 up to the largest, 5.3."""
+    """√2·erf⁻¹(u), u the middle of the cell of (−1, 1) that the first 23 bits name; within 1e-6, at most 5.3."""
     first = lax.bitcast_convert_type((bits >> 9) | jnp.uint32(0x3F800000), jnp.float32)
     # first is in [1, 2); from the middles of cells ±1 cannot come, and u and −u are as likely.
     u = (first - 1.5) * 2 + jnp.float32(2**-23)
