@@ -29,12 +29,13 @@ from lambda_hat_cli.samplers.recording import Recording
 from lambda_hat_cli.samplers.sgld import SgldSampler
 from lambda_hat_cli.samplers.sgld_curvature import EQUIVALENTS
 from lambda_hat_cli.samplers.sgld_noise import variance_cut
-from lambda_hat_cli.samplers.sgld_steps import LangevinState, StepParameters
+from lambda_hat_cli.samplers.sgld_steps import Batches, LangevinState, StepParameters
 from oracles.exact_targets import NBETA, AllRows, crossing, exact_llc, quadratic, regression
 from oracles.silence import silent
 
 CHAINS = 32
 CURVATURES = np.array([0.1, 1.0, 10.0])
+FULL = Batches(size=None, control_variate="w_star", anchor_every=20)
 
 
 def warmed(sampler: SgldSampler, posterior: LocalPosterior, limit: float = 1e9) -> tuple[WarmedUp, GradientLedger]:
@@ -179,7 +180,8 @@ def test_auto_corrects_mini_batches_where_that_is_worth_its_cost(noise: float, c
     """Without noise in the labels every row's gradient at w* is 0, and the control variate takes nothing away."""
     posterior, _ = regression(rows=200, d=3, seed=0, noise=noise)
     ready, _ = warmed(sampler(batch_size=20), posterior)
-    assert ready.tuned["mini_batches_corrected"] == corrected == float(ready.parameters.corrected)
+    assert ready.tuned["mini_batches_corrected"] == corrected
+    assert ready.parameters.batches.control_variate == ("w_star" if corrected else "none")
     assert (ready.tuned["variance_cut"] > 5 / 3) == bool(corrected)
 
 
@@ -190,7 +192,7 @@ def test_a_curvature_that_grew_starts_the_recording_again_with_a_step_that_fits(
     scale = jnp.ones_like(posterior.w_star)
     tuned = {"curvature": largest / 2, "curvature_growth": 1.0, "step_times_curvature": 0.5, "step_size": 1 / largest}
     ready = WarmedUp(
-        w, StepParameters(jnp.asarray(1 / largest), scale, True), tuned, None, {"llc": np.zeros((2, 5))}, {}
+        w, StepParameters(jnp.asarray(1 / largest), scale, FULL), tuned, None, {"llc": np.zeros((2, 5))}, {}
     )
     ledger = GradientLedger(limit=1e6)
 
@@ -222,7 +224,7 @@ def test_a_curvature_that_is_not_finite_is_told_and_starts_nothing_again(monkeyp
     posterior = quadratic(CURVATURES)
     w = jnp.tile(posterior.w_star, (2, 1))
     tuned = {"curvature": 10.0, "curvature_growth": 1.05, "step_times_curvature": 0.5, "step_size": 0.05}
-    parameters = StepParameters(jnp.asarray(0.05), jnp.ones_like(posterior.w_star), True)
+    parameters = StepParameters(jnp.asarray(0.05), jnp.ones_like(posterior.w_star), FULL)
     ready = WarmedUp(w, parameters, tuned, None, {}, {})
     found = SoFar(may_restart=True, coarse=False, ledger=GradientLedger(limit=1e6))
     review = sampler().review(posterior, ready, LangevinState(w, w), jax.random.key(0), found)

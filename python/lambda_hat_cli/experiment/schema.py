@@ -673,8 +673,8 @@ class SgldSettings(Strict):
     """Stochastic-gradient Langevin dynamics with a frozen (or, on request, moving and biased) preconditioner.
 
     `step_size: auto` takes half the inverse of the largest curvature; a number is used as it stands.
-    `batch_size: full` uses every row; smaller batches are corrected by the full gradient at w*, or at an anchor, where
-    the chain was at most `anchor_every` steps ago, or not at all; `auto` measures whether w* is worth its cost.
+    `batch_size: full` uses every row; smaller batches may be corrected by the full gradient at w*, or at an anchor,
+    where the chain was at most `anchor_every` steps ago; `auto` measures whether w* is worth its cost.
     `draw_steps` steps are averaged into one recorded draw.
     """
 

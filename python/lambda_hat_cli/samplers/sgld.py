@@ -1,6 +1,7 @@
 """Stochastic-gradient Langevin dynamics with an automatic step and a measurement of its own discretisation bias."""
 
 import math
+from dataclasses import replace
 from typing import Any, ClassVar
 
 import equinox as eqx
@@ -100,14 +101,12 @@ class SgldSampler(AbstractMarkovSampler):
 
     def step(self, posterior: LocalPosterior, parameters: PyTree, state: Any, key: PRNGKeyArray) -> tuple[Any, Stats]:
         """One recorded draw: `draw_steps` steps of both levels, or of the moving form."""
-        batches, steps = self.batches(posterior, parameters.corrected), self.settings.draw_steps
+        steps = self.settings.draw_steps
         if self.settings.moving:
-            state, seen = moving_draw(
-                posterior, parameters.step_size, moving_rule(self.settings), state, key, steps, batches
-            )
+            state, seen = moving_draw(posterior, parameters, moving_rule(self.settings), state, key, steps)
             return state, {**self._stats(posterior, parameters, seen, levels=1), "llc": seen.llc}
-        state, seen, seen_half = coupled_draw(posterior, parameters, state, key, steps, batches)
-        llc = seen_half.llc + extrapolation(batches.size) * (seen_half.llc - seen.llc)
+        state, seen, seen_half = coupled_draw(posterior, parameters, state, key, steps)
+        llc = seen_half.llc + extrapolation(parameters.batches.size) * (seen_half.llc - seen.llc)
         return state, {
             **self._stats(posterior, parameters, seen_half, levels=3),
             "llc": llc,
@@ -134,8 +133,7 @@ class SgldSampler(AbstractMarkovSampler):
             fitting = COURANT / largest if grew and largest > 0 else math.inf
             smaller = min(fitting, 0.5 * step_size if found.coarse else step_size)
             if smaller < step_size:
-                dtype = posterior.w_star.dtype
-                parameters = StepParameters(jnp.asarray(smaller, dtype), parameters.scale, parameters.corrected)
+                parameters = replace(parameters, step_size=jnp.asarray(smaller, posterior.w_star.dtype))
                 return Review(parameters, tuned | _fit(smaller, largest, 1.0), restart=True)
         return Review(parameters, tuned, restart=False)
 
@@ -158,22 +156,19 @@ class SgldSampler(AbstractMarkovSampler):
         """The w of the level ε/2 (of the only level for moving forms)."""
         return state.w if isinstance(state, MovingState) else state.w_half
 
-    def batches(self, posterior: LocalPosterior, corrected: bool) -> Batches:
-        """How gradients are estimated; a batch of all rows is the full batch."""
+    def batches(self, posterior: LocalPosterior) -> Batches:
+        """How gradients are estimated in warm-up; a batch of all rows is the full batch."""
         asked, chosen = self.settings.batch_size, self.settings.control_variate
-        if chosen == "auto":
-            chosen = "w_star" if corrected else "none"
-        return Batches(
-            None if asked == "full" or asked >= posterior.rows else asked, chosen, self.settings.anchor_every
-        )
+        size = None if asked == "full" or asked >= posterior.rows else asked
+        return Batches(size, "w_star" if chosen == "auto" else chosen, self.settings.anchor_every)
 
-    def cost(self, posterior: LocalPosterior, levels: int, corrected: bool) -> tuple[float, int]:
+    def cost(self, posterior: LocalPosterior, levels: int, batches: Batches) -> tuple[float, int]:
         """(full-data gradient equivalents, gradient evaluations) of one draw of one chain.
 
         `levels` counts steps for each step ε: 3 for both levels, 1 for one. The levels share their anchors, and the
         anchor's gradient on the rows that a step ε and the first step ε/2 have in common.
         """
-        steps, batches = self.settings.draw_steps, self.batches(posterior, corrected)
+        steps = self.settings.draw_steps
         if batches.size is None:
             return float(levels * steps), levels * steps
         small, full = levels * steps, 1 if levels == 1 else 2
@@ -205,7 +200,7 @@ class SgldSampler(AbstractMarkovSampler):
         return _fit(step_size, largest, earlier_growth * largest / before if before > 0 else math.inf)
 
     def _stats(self, posterior: LocalPosterior, parameters: StepParameters, seen: Measured, levels: int) -> Stats:
-        equivalents, evaluations = self.cost(posterior, levels, parameters.corrected)
+        equivalents, evaluations = self.cost(posterior, levels, parameters.batches)
         return {
             "llc_square": seen.llc_square,
             "energy": seen.energy,
@@ -254,14 +249,12 @@ def _advance(
     draws: int,
 ) -> tuple[PyTree, Measured]:
     """`draws` single-level draws of every chain; moving states move their preconditioner."""
-    steps, batches = sampler.settings.draw_steps, sampler.batches(posterior, corrected=True)
+    steps = sampler.settings.draw_steps
 
     def one(state: Any, key: PRNGKeyArray) -> tuple[Any, Measured]:
         if isinstance(state, MovingState):
-            return moving_draw(
-                posterior, parameters.step_size, moving_rule(sampler.settings), state, key, steps, batches
-            )
-        return single_draw(posterior, parameters, state, key, steps, batches)
+            return moving_draw(posterior, parameters, moving_rule(sampler.settings), state, key, steps)
+        return single_draw(posterior, parameters, state, key, steps)
 
     def chain(state: Any, key: PRNGKeyArray) -> tuple[Any, Measured]:
         return jax.lax.scan(one, state, jax.random.split(key, draws))
@@ -280,7 +273,8 @@ class _WarmUp:
         self.curvature = math.nan
         self.step_limit = math.inf
         self.restarts = 0
-        equivalents, self.evaluations = sampler.cost(posterior, levels=1, corrected=True)
+        self.batches = sampler.batches(posterior)
+        equivalents, self.evaluations = sampler.cost(posterior, levels=1, batches=self.batches)
         self.equivalents = equivalents
         affordable = int(WARMUP_SHARE * ledger.limit / (chains * equivalents))
         self.unit = max(1, min(self.settings.warmup, affordable) // sum(STAGES))
@@ -329,7 +323,7 @@ class _WarmUp:
             for _ in range(units):
                 self.ledger.require("warm-up")
                 key, unit_key = jax.random.split(key)
-                parameters = StepParameters(jnp.asarray(step_size, self.dtype), scale, corrected=True)
+                parameters = StepParameters(jnp.asarray(step_size, self.dtype), scale, self.batches)
                 states, seen = _advance(self.sampler, self.posterior, parameters, states, unit_key, self.unit)
                 draws = self.chains * self.unit
                 self.ledger.add("warmup", draws * self.evaluations, self.equivalents / self.evaluations)
@@ -348,8 +342,9 @@ class _WarmUp:
             )
         key, cut_key = jax.random.split(key)
         cut = self._variance_cut(states, scale, cut_key)
-        corrected = cut is None or cut > WORTH
-        parameters = StepParameters(jnp.asarray(step_size, self.dtype), scale, corrected)
+        worth = cut is None or cut > WORTH
+        batches = self.batches if worth else self.batches._replace(control_variate="none")
+        parameters = StepParameters(jnp.asarray(step_size, self.dtype), scale, batches)
         return self._finish(states, parameters, cut, shown, steps_taken)
 
     def _finish(
@@ -360,11 +355,10 @@ class _WarmUp:
         shown: list[dict[str, np.ndarray]],
         steps_taken: list[float],
     ) -> WarmedUp:
-        settings = self.settings
+        settings, batches = self.settings, parameters.batches
         measured = {name: np.concatenate([part[name] for part in shown], axis=1) for name in shown[0]}
         measured["step_size"] = np.broadcast_to(np.asarray(steps_taken), measured["llc"].shape).copy()
         recorded, rest = split_stats(measured, self.posterior)
-        batches = self.sampler.batches(self.posterior, parameters.corrected)
         momentum = " and so does its momentum" if settings.preconditioner == "adam" else ""
         return WarmedUp(
             states=states if settings.moving else LangevinState(states, states),
@@ -401,7 +395,7 @@ class _WarmUp:
 
     def _variance_cut(self, states: PyTree, scale: Float[Array, " d"], key: PRNGKeyArray) -> float | None:
         """What the control variate at w* would cut, where `control_variate: auto` has to know; else None."""
-        size = self.sampler.batches(self.posterior, corrected=True).size
+        size = self.batches.size
         if size is None or self.settings.control_variate != "auto":
             return None
         self.ledger.add("warmup", self.chains)

@@ -14,7 +14,7 @@ from lambda_hat_cli.posterior.local import Anchor, LocalPosterior
 from lambda_hat_cli.samplers.normals import standard_normal
 
 NOISE_IN_CACHE = 2**16
-"""Numbers of noise made at once: 256 KiB in float32, which an update reads while they are in the processor's cache."""
+"""Numbers of noise made at once, but for anchors: 256 KiB in float32, still in the processor's cache when read."""
 
 
 class Measured(NamedTuple):
@@ -43,27 +43,6 @@ class MovingState(eqx.Module):
     count: Float[Array, ""]
 
 
-class StepParameters(eqx.Module):
-    """Step size ε and the diagonal preconditioner M; ones where there is none.
-
-    Attributes:
-        corrected: whether `control_variate: auto` corrects mini-batches.
-    """
-
-    step_size: Float[Array, ""]
-    scale: Float[Array, " d"]
-    corrected: bool = eqx.field(static=True)
-
-
-class MovingRule(eqx.Module):
-    """How a moving preconditioner averages: decay rates of momentum and squared gradient, and its floor."""
-
-    kind: Literal["rmsprop", "adam"] = eqx.field(static=True)
-    beta1: float = eqx.field(static=True)
-    beta2: float = eqx.field(static=True)
-    epsilon: float = eqx.field(static=True)
-
-
 class Batches(NamedTuple):
     """How gradients are estimated.
 
@@ -76,6 +55,23 @@ class Batches(NamedTuple):
     size: int | None
     control_variate: Literal["none", "w_star", "anchor"]
     anchor_every: int
+
+
+class StepParameters(eqx.Module):
+    """Step size ε, the diagonal preconditioner M, ones where there is none, and how gradients are estimated."""
+
+    step_size: Float[Array, ""]
+    scale: Float[Array, " d"]
+    batches: Batches = eqx.field(static=True)
+
+
+class MovingRule(eqx.Module):
+    """How a moving preconditioner averages: decay rates of momentum and squared gradient, and its floor."""
+
+    kind: Literal["rmsprop", "adam"] = eqx.field(static=True)
+    beta1: float = eqx.field(static=True)
+    beta2: float = eqx.field(static=True)
+    epsilon: float = eqx.field(static=True)
 
 
 def measure(posterior: LocalPosterior, w: Float[Array, " d"]) -> tuple[Float[Array, " d"], Measured]:
@@ -95,6 +91,10 @@ class Randomness(NamedTuple):
 
     noise: Float[Array, "steps levels d"]
     indices: Int[Array, "steps levels batch"] | None
+
+    def of_level(self, level: int) -> tuple[Float[Array, " d"], Int[Array, " batch"] | None]:
+        """Noise and rows of one level, for the randomness of one step."""
+        return self.noise[level], None if self.indices is None else self.indices[level]
 
 
 def randomness(
@@ -136,19 +136,18 @@ def single_draw(
     w: Float[Array, " d"],
     key: PRNGKeyArray,
     steps: int,
-    batches: Batches,
 ) -> tuple[Float[Array, " d"], Measured]:
     """`steps` steps of one level, for warm-up; measured as in `coupled_draw`."""
 
     def one(
         anchor: Anchor | None, w: Float[Array, " d"], drawn: Randomness
     ) -> tuple[Float[Array, " d"], Float[Array, " d"], Measured | None]:
-        noise, rows = drawn.noise[0], None if drawn.indices is None else drawn.indices[0]
+        noise, rows = drawn.of_level(0)
         y = langevin_point(w, parameters.step_size, parameters.scale, noise)
         gradient, seen = _gradient(posterior, anchor, y, rows)
         return langevin_move(w, gradient, parameters.step_size, parameters.scale, noise), y, seen
 
-    w, last, seen = _steps(posterior, one, lambda w: w, w, w, key, steps, 1, batches)
+    w, last, seen = _steps(posterior, one, lambda w: w, w, w, key, steps, 1, parameters.batches)
     return w, _summary(posterior, last, seen)
 
 
@@ -158,7 +157,6 @@ def coupled_draw(
     state: LangevinState,
     key: PRNGKeyArray,
     steps: int,
-    batches: Batches,
 ) -> tuple[LangevinState, Measured, Measured]:
     """`steps` steps ε of one level beside 2·`steps` steps ε/2 of the other, their noise coupled by ξ = (ξ₁+ξ₂)/√2.
 
@@ -173,8 +171,8 @@ def coupled_draw(
     def one(
         anchor: Anchor | None, state: LangevinState, drawn: Randomness
     ) -> tuple[LangevinState, LangevinState, tuple[Measured | None, Measured | None]]:
-        noise, first, second = drawn.noise.sum(axis=0) / math.sqrt(2.0), drawn.noise[0], drawn.noise[1]
-        rows, later_rows = (None, None) if drawn.indices is None else drawn.indices
+        (first, rows), (second, later_rows) = drawn.of_level(0), drawn.of_level(1)
+        noise = (first + second) / math.sqrt(2.0)
         y = langevin_point(state.w, parameters.step_size, parameters.scale, noise)
         y_first = langevin_point(state.w_half, half, parameters.scale, first)
         # Both levels at once: half as many small kernels as one after the other.
@@ -189,21 +187,20 @@ def coupled_draw(
         return LangevinState(w, w_half), LangevinState(y, y_second), (seen_whole, seen_half)
 
     state, last, (seen, seen_half) = _steps(
-        posterior, one, lambda state: state.w_half, state, state, key, steps, 2, batches
+        posterior, one, lambda state: state.w_half, state, state, key, steps, 2, parameters.batches
     )
     return state, _summary(posterior, last.w, seen), _summary(posterior, last.w_half, seen_half)
 
 
 def moving_draw(
     posterior: LocalPosterior,
-    step_size: Float[Array, ""],
+    parameters: StepParameters,
     rule: MovingRule,
     state: MovingState,
     key: PRNGKeyArray,
     steps: int,
-    batches: Batches,
 ) -> tuple[MovingState, Measured]:
-    """`steps` steps w − (ε/2)·M·g + √(εM)·ξ, M from the running mean square of the gradients.
+    """`steps` steps w − (ε/2)·M·g + √(εM)·ξ, M from the running mean square of the gradients, not `parameters.scale`.
 
     With rmsprop g is ∇U(w), with adam its running mean. As in the first source below M averages squares of the mean
     gradient per datum, here ∇U/t, so that its floor `epsilon` means the same for every n and β.
@@ -215,7 +212,7 @@ def moving_draw(
     def one(
         anchor: Anchor | None, state: MovingState, drawn: Randomness
     ) -> tuple[MovingState, Float[Array, " d"], Measured | None]:
-        rows = None if drawn.indices is None else drawn.indices[0]
+        noise, rows = drawn.of_level(0)
         gradient, seen = _gradient(posterior, anchor, state.w, rows)
         moved = MovingState(
             w=state.w,
@@ -224,10 +221,10 @@ def moving_draw(
             count=state.count + 1,
         )
         drift = moved.momentum / (1 - rule.beta1**moved.count) if rule.kind == "adam" else gradient
-        w = langevin_move(state.w, drift, step_size, moving_scale(rule, moved), drawn.noise[0])
+        w = langevin_move(state.w, drift, parameters.step_size, moving_scale(rule, moved), noise)
         return eqx.tree_at(lambda s: s.w, moved, w), state.w, seen
 
-    state, last, seen = _steps(posterior, one, lambda state: state.w, state, state.w, key, steps, 1, batches)
+    state, last, seen = _steps(posterior, one, lambda state: state.w, state, state.w, key, steps, 1, parameters.batches)
     return state, _summary(posterior, last, seen)
 
 
@@ -258,19 +255,18 @@ def _steps(
     """
     renewed = batches.size is not None and batches.control_variate == "anchor"
     fitting = max(1, NOISE_IN_CACHE // (levels * posterior.d))
-    stretch = (
-        batches.anchor_every if renewed else max(k for k in range(1, steps + 1) if steps % k == 0 and k <= fitting)
-    )
+    cached = max(k for k in range(1, steps + 1) if steps % k == 0 and k <= fitting)
+    stretch = batches.anchor_every if renewed else cached
+    at_rest = None if batches.control_variate == "none" else posterior.anchor_at_w_star
 
     def step(anchor: Anchor | None, carried: tuple[Any, Any], drawn: Randomness) -> tuple[tuple[Any, Any], Any]:
         state, points, seen = one(anchor, carried[0], drawn)
         return (state, points), seen
 
-    def several(carried: tuple[Any, Any], key: PRNGKeyArray) -> tuple[tuple[Any, Any], Any]:
-        anchor = None if batches.control_variate == "none" else posterior.anchor_at_w_star
-        if renewed:
-            anchor = posterior.anchor(position(carried[0]))
-        return jax.lax.scan(partial(step, anchor), carried, randomness(posterior, key, stretch, levels, batches.size))
+    def several(carried: tuple[Any, Any], stretch_key: PRNGKeyArray) -> tuple[tuple[Any, Any], Any]:
+        anchor = posterior.anchor(position(carried[0])) if renewed else at_rest
+        drawn = randomness(posterior, stretch_key, stretch, levels, batches.size)
+        return jax.lax.scan(partial(step, anchor), carried, drawn)
 
     (state, last), shown = jax.lax.scan(several, (state, last), jax.random.split(key, steps // stretch))
     return state, last, jax.tree.map(lambda values: values.reshape(steps, *values.shape[2:]), shown)
