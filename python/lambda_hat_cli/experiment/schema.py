@@ -627,20 +627,20 @@ def check_stratum(widths: tuple[int, ...], rank: int, ranks: tuple[int, int]) ->
 class HmcSettings(Strict):
     """Hamiltonian Monte Carlo: identity metric, jittered step and length, two-stage dual averaging.
 
-    `leapfrog_steps` is the number of steps of every trajectory (`auto`: 10 up to d = 20, else 20);
-    `jitter` the range of the log-uniform factor on the step size.
+    `leapfrog_steps` is the number of steps of every trajectory (`auto`: 10 up to d = 20, else 20); `jitter` the range
+    of the log-uniform factor on the step size (`auto`: [0.15, 1.5] up to d = 20, else [0.5, 1.2]).
     """
 
     kind: Literal["hmc"]
     precision: Precision = "float64"
     target_acceptance: Annotated[float, Field(gt=0, lt=1)] = 0.9
     leapfrog_steps: Count | Literal["auto"] = "auto"
-    jitter: Annotated[tuple[Positive, Positive], Field(strict=False)] = (0.15, 1.5)
+    jitter: Annotated[tuple[Positive, Positive], Field(strict=False)] | Literal["auto"] = "auto"
     warmup: Annotated[int, Field(ge=20)] = 300
 
     @model_validator(mode="after")
     def _ordered(self) -> Self:
-        if self.jitter[0] > self.jitter[1]:
+        if self.jitter != "auto" and self.jitter[0] > self.jitter[1]:
             raise ValueError(f"jitter {list(self.jitter)} must be [low, high] with low ≤ high")
         return self
 

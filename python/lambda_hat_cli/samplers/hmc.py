@@ -25,6 +25,8 @@ from lambda_hat_cli.samplers.leaving import filled_or_left, leave_w_star, parts
 from lambda_hat_cli.samplers.metropolis import metropolis
 
 MOST_LEAVING_DRAWS = 60
+FEW_DIMENSIONS = 20
+"""Up to so many, trajectories are short and their steps of a wide range."""
 
 
 class HmcSampler(AbstractMarkovSampler):
@@ -82,7 +84,7 @@ class HmcSampler(AbstractMarkovSampler):
         symmetric = jax.random.uniform(key, (posterior.d + 2,), dtype, np.nextafter(np.asarray(-1, dtype), 0), 1)
         start_momentum = np.sqrt(2.0) * lax.erf_inv(symmetric[2:])
         jitter, threshold = 0.5 * (1.0 + symmetric[:2])
-        low, high = np.log(self.settings.jitter)
+        low, high = np.log(self._jitter(posterior.d))
         size = parameters.step_size * jnp.exp(low + (high - low) * jitter)
         start_energy = state.potential + 0.5 * jnp.vdot(start_momentum, start_momentum)
         steps = self._leapfrog_steps(posterior.d)
@@ -104,6 +106,10 @@ class HmcSampler(AbstractMarkovSampler):
         """Gradients a draw."""
         return default_steps(d) if self.settings.leapfrog_steps == "auto" else self.settings.leapfrog_steps
 
+    def _jitter(self, d: int) -> tuple[float, float]:
+        """The range of the factor on the step size."""
+        return default_jitter(d) if self.settings.jitter == "auto" else self.settings.jitter
+
 
 def hmc_kernel(settings: HmcSettings) -> Kernel:
     """HMC with its target acceptance, as the adaptation of its step takes it."""
@@ -112,7 +118,16 @@ def hmc_kernel(settings: HmcSettings) -> Kernel:
 
 def default_steps(d: int) -> int:
     """Leapfrog steps of a trajectory in d dimensions."""
-    return 10 if d <= 20 else 20
+    return 10 if d <= FEW_DIMENSIONS else 20
+
+
+def default_jitter(d: int) -> tuple[float, float]:
+    """The range of the factor on the step size in d dimensions.
+
+    Narrow arms of normal crossings are entered by small steps alone. In many dimensions a range without them has half
+    as many effective draws again, and still no length with which a direction resonates.
+    """
+    return (0.15, 1.5) if d <= FEW_DIMENSIONS else (0.5, 1.2)
 
 
 def trajectory(
