@@ -13,7 +13,7 @@ from jaxtyping import Array, Float
 
 from lambda_hat_cli.experiment.schema import RunSettings, SgldSettings
 from lambda_hat_cli.posterior.local import Anchor, LocalPosterior, local_posterior
-from lambda_hat_cli.samplers import driver, sgld
+from lambda_hat_cli.samplers import driver, sgld, sgld_steps
 from lambda_hat_cli.samplers.base import (
     BudgetUsedUp,
     Deadline,
@@ -28,7 +28,7 @@ from lambda_hat_cli.samplers.driver import Stopwatch, advance, run_markov
 from lambda_hat_cli.samplers.recording import Recording
 from lambda_hat_cli.samplers.sgld import SgldSampler
 from lambda_hat_cli.samplers.sgld_curvature import EQUIVALENTS
-from lambda_hat_cli.samplers.sgld_noise import variance_cut
+from lambda_hat_cli.samplers.sgld_noise import BATCHES, variance_cut
 from lambda_hat_cli.samplers.sgld_steps import Batches, LangevinState, StepParameters
 from oracles.exact_targets import NBETA, AllRows, crossing, exact_llc, quadratic, regression
 from oracles.silence import silent
@@ -151,7 +151,7 @@ def test_control_variate_gradient_is_unbiased_and_exact_at_its_anchor() -> None:
 
 
 def test_variance_cut_is_the_ratio_of_the_traces_over_all_rows() -> None:
-    """Against each row's gradient, weighted by the scale; the ratio of two means over 32 points × 16 batches."""
+    """Against each row's gradient, weighted by the scale; the ratio of two means over 32 points × 64 batches."""
     posterior, _ = regression(rows=50, d=3, seed=1)
     points = posterior.w_star + 0.3 * jax.random.normal(jax.random.key(0), (32, 3))
     scale = jnp.asarray([0.5, 1.0, 3.0])
@@ -185,14 +185,43 @@ def test_auto_corrects_mini_batches_where_that_is_worth_its_cost(noise: float, c
     assert (ready.tuned["variance_cut"] > 5 / 3) == bool(corrected)
 
 
+def test_measuring_the_noise_is_booked() -> None:
+    """Beside the draws, of two mini-batches a step and a full gradient: 2·BATCHES mini-batches and a full gradient."""
+    posterior, _ = regression(rows=200, d=3, seed=0)
+    ready, ledger = warmed(sampler(batch_size=20), posterior)
+    draws = int(ready.tuned["warmup_draws"])
+    assert ledger.evaluations["warmup"] == CHAINS * (draws * (2 * 20 + 1) + 2 * BATCHES + 1)
+    assert ledger.equivalents["warmup"] == pytest.approx(CHAINS * (draws * (4 + 1) + 0.2 * BATCHES + 1))
+
+
+def test_noise_made_in_parts_meets_the_exact_value(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of a draw's 12 steps four have their noise made at once; a setting of this test alone, for programs are kept."""
+    monkeypatch.setattr(sgld_steps, "NOISE_IN_CACHE", 4 * 2 * 3)
+    _, stats = recorded(sampler(draw_steps=12), quadratic(CURVATURES))
+    mean, error = pooled(stats["llc"])
+    assert abs(mean - exact_llc(CURVATURES)) < 3.5 * error
+
+
+@pytest.mark.parametrize("settings", [{}, {"batch_size": 20, "control_variate": "none"}])
+def test_float32_meets_the_exact_value(settings: dict[str, Any]) -> None:
+    """Its normal numbers are made by other code than those of float64."""
+    posterior, eigenvalues = regression(rows=200, d=3, seed=0)
+    posterior = jax.tree.map(lambda leaf: leaf.astype(jnp.float32), posterior)
+    _, stats = recorded(sampler(precision="float32", **settings), posterior)
+    assert stats["llc"].dtype == np.float32
+    mean, error = pooled(stats["llc"].astype(float))
+    assert abs(mean - exact_llc(eigenvalues, float(posterior.nbeta))) < 3.5 * error
+
+
 def test_a_curvature_that_grew_starts_the_recording_again_with_a_step_that_fits() -> None:
     posterior = quadratic(CURVATURES)
     largest = NBETA * CURVATURES[-1] + 1
     w = jnp.tile(posterior.w_star, (2, 1))
     scale = jnp.ones_like(posterior.w_star)
     tuned = {"curvature": largest / 2, "curvature_growth": 1.0, "step_times_curvature": 0.5, "step_size": 1 / largest}
+    kept = Batches(size=4, control_variate="none", anchor_every=20)
     ready = WarmedUp(
-        w, StepParameters(jnp.asarray(1 / largest), scale, FULL), tuned, None, {"llc": np.zeros((2, 5))}, {}
+        w, StepParameters(jnp.asarray(1 / largest), scale, kept), tuned, None, {"llc": np.zeros((2, 5))}, {}
     )
     ledger = GradientLedger(limit=1e6)
 
@@ -205,6 +234,7 @@ def test_a_curvature_that_grew_starts_the_recording_again_with_a_step_that_fits(
 
     again = review(sampler())
     assert again.restart
+    assert again.parameters.batches == kept
     assert float(again.parameters.step_size) == pytest.approx(0.5 / largest, rel=1e-3)
     assert again.tuned["step_times_curvature"] == pytest.approx(0.5)
     assert again.tuned["curvature_growth"] == 1
@@ -296,6 +326,7 @@ class Calls(list):
     "settings",
     [
         {"batch_size": "full"},
+        {"batch_size": 5},
         {"batch_size": 5, "control_variate": "none"},
         {"batch_size": 5, "control_variate": "w_star"},
         {"batch_size": 5, "control_variate": "anchor", "anchor_every": 10},

@@ -150,7 +150,7 @@ class WarmedUp:
 
     Attributes:
         states: the sampler's chain states, every leaf with a leading axis of chains.
-        parameters: arrays shared by the chains (step size, length, preconditioner), frozen from here on.
+        parameters: what the chains share (step size, length, preconditioner), frozen from here on; a PyTree.
         tuned: the same for run.json, as plain numbers; None is unknown.
         biased: why the stationary law is not the posterior even for small steps, or None.
         posterior: warm-up draws of `llc`; stats: warm-up draws of the sampler's statistics; each (chains, draws).

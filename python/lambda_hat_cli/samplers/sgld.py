@@ -53,9 +53,9 @@ STAGES = (1, 1, 2, 4, 8, 16)
 """Warm-up stages, in units; the curvature is estimated anew after each."""
 WARMUP_SHARE = 0.25
 """The draws of one attempt at warm-up take at most this part of the run's gradient budget."""
-WORTH = 5 / 3
-"""Gradients of a mini-batch with the control variate at w* over those without: so much larger a batch, which cuts the
-variance as much, costs the same."""
+WORTH = {"coupled": 5 / 3, "moving": 2.0}
+"""Gradients of a mini-batch with the control variate at w* over those without: a batch as many times larger costs the
+same and cuts the variance as much."""
 
 BIASED = (
     "the {kind} preconditioner keeps moving while recording{momentum}: the stationary law is not the posterior, "
@@ -342,8 +342,14 @@ class _WarmUp:
             )
         key, cut_key = jax.random.split(key)
         cut = self._variance_cut(states, scale, cut_key)
-        worth = cut is None or cut > WORTH
-        batches = self.batches if worth else self.batches._replace(control_variate="none")
+        batches = self.batches
+        if cut is not None:
+            worth = cut > WORTH["moving" if self.settings.moving else "coupled"]
+            batches = batches._replace(control_variate="w_star" if worth else "none")
+            self.say(
+                f"sgld warm-up: corrected at w*, a mini-batch gradient's variance is {cut:.3g} times smaller, "
+                f"{'' if worth else 'not '}worth its cost: recording {'with' if worth else 'without'} it"
+            )
         parameters = StepParameters(jnp.asarray(step_size, self.dtype), scale, batches)
         return self._finish(states, parameters, cut, shown, steps_taken)
 
@@ -398,6 +404,7 @@ class _WarmUp:
         size = self.batches.size
         if size is None or self.settings.control_variate != "auto":
             return None
+        self.ledger.require("the noise estimate of warm-up")
         self.ledger.add("warmup", self.chains)
         self.ledger.add("warmup", 2 * BATCHES * self.chains, size / self.posterior.rows)
         points = states.w if isinstance(states, MovingState) else states
