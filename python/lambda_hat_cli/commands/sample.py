@@ -12,6 +12,7 @@ from lambda_hat_cli.commands.cli import (
     each_run,
     failures_option,
     rows_option,
+    run_and_leave,
     stage_command,
 )
 from lambda_hat_cli.commands.sampling import progress_of, time_limit_option
@@ -56,4 +57,4 @@ def main(
 
 
 if __name__ == "__main__":
-    main(prog_name="sample")
+    run_and_leave(main, "sample")

@@ -29,7 +29,6 @@ from lambda_hat_cli.samplers.driver import MarkovRun, Stopwatch, run_markov
 from lambda_hat_cli.samplers.hmc import HmcSampler
 from lambda_hat_cli.samplers.mclmc import MclmcSampler
 from lambda_hat_cli.samplers.sgld import SgldSampler
-from lambda_hat_cli.samplers.vi import fit_and_draw
 from lambda_hat_cli.targets.load import LoadedTarget, load_target
 
 PACKAGES = ("equinox", "jax", "jaxlib", "netCDF4", "numpy", "optax", "scipy")
@@ -156,6 +155,8 @@ def _draw(
     key = run_key(row.seed)
     fall = 0.0 if descent is None else descent.fall(row.posterior.localization)
     if isinstance(row.settings, ViSettings):
+        from lambda_hat_cli.samplers.vi import fit_and_draw  # other samplers need not wait for Optax
+
         with stopwatch.phase("sampling"):
             fitted = fit_and_draw(posterior, row.settings, key, row.runs, ledger, fall, say)
         return MarkovRun(fitted.trace, fitted.tuned, None, fitted.status, fitted.reason)
