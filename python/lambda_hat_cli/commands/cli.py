@@ -81,9 +81,10 @@ def run_and_leave(command: click.Command, name: str) -> NoReturn:
         status = leaving.code if isinstance(leaving.code, int) else int(leaving.code is not None)
     except BaseException:
         traceback.print_exc()
-    with suppress(OSError):  # whoever read the messages may be gone
-        sys.stdout.flush()
-        sys.stderr.flush()
+    for stream in (sys.stdout, sys.stderr):
+        if stream is not None:  # closed from the start
+            with suppress(OSError):  # whoever read the messages may be gone
+                stream.flush()
     os._exit(status)
 
 

@@ -124,8 +124,8 @@ def default_steps(d: int) -> int:
 def default_jitter(d: int) -> tuple[float, float]:
     """The range of the factor on the step size in d dimensions.
 
-    Narrow arms of normal crossings are entered by small steps alone. In many dimensions a range without them has half
-    as many effective draws again, and still no length with which a direction resonates.
+    Narrow arms of normal crossings are entered by small steps alone. In many dimensions a range without them has up to
+    half as many effective draws again where there are no such arms.
     """
     return (0.15, 1.5) if d <= FEW_DIMENSIONS else (0.5, 1.2)
 
