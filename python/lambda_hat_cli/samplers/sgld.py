@@ -53,9 +53,6 @@ STAGES = (1, 1, 2, 4, 8, 16)
 """Warm-up stages, in units; the curvature is estimated anew after each."""
 WARMUP_SHARE = 0.25
 """The draws of one attempt at warm-up take at most this part of the run's gradient budget."""
-WORTH = {"coupled": 5 / 3, "moving": 2.0}
-"""Gradients of a mini-batch with the control variate at w* over those without: a batch as many times larger costs the
-same and cuts the variance as much."""
 
 BIASED = (
     "the {kind} preconditioner keeps moving while recording{momentum}: the stationary law is not the posterior, "
@@ -165,15 +162,12 @@ class SgldSampler(AbstractMarkovSampler):
     def cost(self, posterior: LocalPosterior, levels: int, batches: Batches) -> tuple[float, int]:
         """(full-data gradient equivalents, gradient evaluations) of one draw of one chain.
 
-        `levels` counts steps for each step ε: 3 for both levels, 1 for one. The levels share their anchors, and the
-        anchor's gradient on the rows that a step ε and the first step ε/2 have in common.
+        `levels` counts steps for each step ε: 3 for both levels, 1 for one. The levels share their anchors.
         """
         steps = self.settings.draw_steps
         if batches.size is None:
             return float(levels * steps), levels * steps
-        small, full = levels * steps, 1 if levels == 1 else 2
-        if batches.control_variate != "none":
-            small += steps if levels == 1 else 2 * steps
+        small, full = steps * mini_batch_gradients(levels, batches.control_variate), 1 if levels == 1 else 2
         if batches.control_variate == "anchor":
             full += steps // batches.anchor_every
         return small * batches.size / posterior.rows + full, small + full
@@ -211,6 +205,14 @@ class SgldSampler(AbstractMarkovSampler):
             "gradients": jnp.asarray(equivalents, seen.llc.dtype),
             "evaluations": jnp.asarray(evaluations, seen.llc.dtype),
         }
+
+
+def mini_batch_gradients(levels: int, control_variate: str) -> int:
+    """Gradients of mini-batches for each step ε, at `levels` points and, where one corrects them, at its anchor.
+
+    The anchor's serve a step ε and the first step ε/2 together, for these have their rows in common.
+    """
+    return levels + (0 if control_variate == "none" else math.ceil(levels / 2))
 
 
 def extrapolation(batch_size: int | None) -> float:
@@ -344,12 +346,15 @@ class _WarmUp:
         cut = self._variance_cut(states, scale, cut_key)
         batches = self.batches
         if cut is not None:
-            worth = cut > WORTH["moving" if self.settings.moving else "coupled"]
+            levels = 1 if self.settings.moving else 3
+            # A batch larger by the ratio of their costs costs the same and cuts the variance as much.
+            worth = cut > mini_batch_gradients(levels, "w_star") / mini_batch_gradients(levels, "none")
             batches = batches._replace(control_variate="w_star" if worth else "none")
-            self.say(
-                f"sgld warm-up: corrected at w*, a mini-batch gradient's variance is {cut:.3g} times smaller, "
-                f"{'' if worth else 'not '}worth its cost: recording {'with' if worth else 'without'} it"
-            )
+            if math.isfinite(cut):
+                self.say(
+                    f"sgld warm-up: a mini-batch gradient's variance without the control variate over with it is "
+                    f"{cut:.3g}, {'' if worth else 'not '}worth its cost: recording {'with' if worth else 'without'} it"
+                )
         parameters = StepParameters(jnp.asarray(step_size, self.dtype), scale, batches)
         return self._finish(states, parameters, cut, shown, steps_taken)
 
