@@ -155,8 +155,8 @@ def _draw(
     key = run_key(row.seed)
     fall = 0.0 if descent is None else descent.fall(row.posterior.localization)
     if isinstance(row.settings, ViSettings):
-        from lambda_hat_cli.samplers.vi import fit_and_draw  # other samplers need not wait for Optax
-
+        with stopwatch.phase("load"):
+            from lambda_hat_cli.samplers.vi import fit_and_draw  # other samplers need not wait for Optax
         with stopwatch.phase("sampling"):
             fitted = fit_and_draw(posterior, row.settings, key, row.runs, ledger, fall, say)
         return MarkovRun(fitted.trace, fitted.tuned, None, fitted.status, fitted.reason)
