@@ -335,7 +335,7 @@ class Calls(list):
 )
 def test_a_draw_counts_the_gradients_that_it_takes(settings: dict[str, Any]) -> None:
     calls = Calls()
-    data = {"x": jnp.ones((20, 2)), "y": jnp.ones(20)}
+    data = {"x": jax.random.normal(jax.random.key(0), (20, 2)), "y": jax.random.normal(jax.random.key(1), (20,))}
     posterior = local_posterior(CountingTarget(jnp.zeros(2), data, n=20, rows=20, d=2, calls=calls), 0.3, 1.0)
     counted = sampler(**settings)
     ready = counted.warm_up(posterior, jax.random.key(0), 2, GradientLedger(limit=1e6), silent)

@@ -376,3 +376,20 @@ def test_one_program_serves_first_and_later_blocks_on_two_devices(
     assert done.returncode == 0, done.stderr
     kept = Counter(entry.name.split("-")[0] for entry in (tmp_path / "programs").rglob("jit_*-cache"))
     assert {name: kept[f"jit_{name}"] for name in programs} == dict.fromkeys(programs, 1)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "status"),
+    [
+        ("--help", 0),
+        ("--help >&-", 0),
+        ("--help 2>&-", 0),
+        ("--help >/dev/full", 1),  # what was asked for could not be written
+        ("--rows", 2),
+        ("--rows >&-", 2),
+        ("--rows >/dev/full", 2),
+    ],
+)
+def test_the_status_is_right_whoever_listens(arguments: str, status: int) -> None:
+    command = ["bash", "-c", f'"$0" {arguments}', str(ROOT / "bin" / "sample")]
+    assert subprocess.run(command, capture_output=True, check=False).returncode == status
