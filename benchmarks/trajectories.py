@@ -16,6 +16,7 @@ from lambda_hat_cli.artifacts.target import TargetFolder
 from lambda_hat_cli.posterior.local import LocalPosterior, evaluate, local_posterior, resolve_inverse_temperature
 from lambda_hat_cli.samplers.base import Place
 from lambda_hat_cli.samplers.hmc import default_steps, energy_error, trajectory
+from lambda_hat_cli.samplers.metric import identity
 from lambda_hat_cli.samplers.run import seen_precision
 from lambda_hat_cli.targets.load import load_target
 
@@ -31,14 +32,14 @@ def posterior_of(folder: Path) -> LocalPosterior:
 
 def move(posterior: LocalPosterior, step_size: float) -> dict[str, np.ndarray]:
     """The last KEPT of MOVES trajectories from w*, one after the other, each accepted or not."""
-    steps = default_steps(posterior.d)
+    steps, metric = default_steps(posterior.d), identity(posterior.d, 0, posterior.w_star.dtype)
 
     @jax.jit
     def along(start: Place, key: jax.Array) -> tuple[Place, jax.Array, jax.Array, jax.Array]:
         momentum = jax.random.normal(key, (posterior.d,), start.w.dtype)
         size = step_size * jax.random.uniform(jax.random.fold_in(key, 1), (), start.w.dtype, 0.5, 1.5)
-        end, last = trajectory(posterior, start, momentum, size, steps)
-        return end, momentum, last, energy_error(posterior, start, end, momentum, last)
+        end, last = trajectory(posterior, metric, start, momentum, size, steps)
+        return end, momentum, last, energy_error(posterior, metric, start, end, momentum, last)
 
     random = np.random.default_rng(0)
     at = Place(posterior.w_star, *evaluate(posterior, posterior.w_star))

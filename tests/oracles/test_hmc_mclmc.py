@@ -17,15 +17,17 @@ from lambda_hat_cli.estimate.interval import Estimate, estimate_markov
 from lambda_hat_cli.experiment.schema import Budget, HmcSettings, MclmcSettings, RunSettings
 from lambda_hat_cli.posterior.local import LocalPosterior
 from lambda_hat_cli.samplers import leaving
+from lambda_hat_cli.samplers.adaptation import Adapted
 from lambda_hat_cli.samplers.adjusted import AdjustedMclmcSampler, trajectory_steps
 from lambda_hat_cli.samplers.base import AbstractMarkovSampler, Deadline, GradientLedger, Place, SamplerDiverged
 from lambda_hat_cli.samplers.chains import chain_keys
 from lambda_hat_cli.samplers.driver import MarkovRun, Stopwatch, run_markov
 from lambda_hat_cli.samplers.filling import ENERGY_ERROR, Mover, stands_still
-from lambda_hat_cli.samplers.hmc import HmcSampler, trajectory
+from lambda_hat_cli.samplers.hmc import HmcSampler, energy_error, trajectory
 from lambda_hat_cli.samplers.isokinetic import Moving, leapfrog, refreshed, unit
 from lambda_hat_cli.samplers.leaving import about_to_fill
 from lambda_hat_cli.samplers.mclmc import MclmcSampler
+from lambda_hat_cli.samplers.metric import Metric, identity, stiffest
 from oracles.exact_targets import crossing, exact_llc, quadratic
 from oracles.silence import silent
 
@@ -136,8 +138,8 @@ def test_one_parameter_is_no_trouble_for_hmc_and_refused_by_mclmc() -> None:
 def test_a_step_that_shrank_to_zero_is_no_step(sampler: AbstractMarkovSampler, monkeypatch: pytest.MonkeyPatch) -> None:
     """Chains that stand still are accepted whatever they do."""
 
-    def shrunk(*arguments: Any) -> tuple[Place, float, dict[str, np.ndarray]]:
-        return arguments[2], 0.0, {}
+    def shrunk(*arguments: Any) -> Adapted:
+        return Adapted(arguments[2], 0.0, {}, None)
 
     monkeypatch.setattr(leaving, "adapt", shrunk)
     outcome, _ = run(sampler, quadratic(CURVATURES), 0, 0.05)
@@ -173,19 +175,77 @@ def place_near(posterior: LocalPosterior) -> Place:
     return Place(w, *posterior.value_and_grad(w))
 
 
-def test_a_trajectory_is_that_of_blackjax() -> None:
-    """The same momentum, step and length lead BlackJAX's leapfrog to the same end."""
+SLOWER = Metric(np.linalg.qr(np.arange(8.0).reshape(4, 2) ** 2 + 1.0)[0], np.array([0.02, 0.5]))
+
+
+def inverse_mass(metric: Metric) -> np.ndarray:
+    return np.asarray(jax.vmap(metric.velocity)(jnp.eye(len(metric.directions))))
+
+
+@pytest.mark.parametrize(
+    "metric", [identity(4, 0, float), identity(4, 2, float), SLOWER], ids=["one", "blank", "slower"]
+)
+def test_a_trajectory_is_that_of_blackjax(metric: Metric) -> None:
+    """The same momentum, step, length and inverse mass matrix lead BlackJAX's leapfrog to the same end and energy."""
     posterior = quadratic(CURVATURES[:4])
     start, momentum = place_near(posterior), jnp.asarray([0.3, -1.0, 0.2, 2.0])
-    end, final = trajectory(posterior, start, momentum, jnp.asarray(0.02), 7)
-    metric = blackjax.mcmc.metrics.default_metric(jnp.ones(4))
+    end, final = trajectory(posterior, metric, start, momentum, jnp.asarray(0.02), 7)
+    kinetic = blackjax.mcmc.metrics.default_metric(jnp.asarray(inverse_mass(metric))).kinetic_energy
     density = partial(log_density, posterior)
-    integrate = integrators.velocity_verlet(density, metric.kinetic_energy)
-    theirs = integrators.new_integrator_state(density, start.w, momentum)
+    integrate = integrators.velocity_verlet(density, kinetic)
+    first = theirs = integrators.new_integrator_state(density, start.w, momentum)
     for _ in range(7):
         theirs = integrate(theirs, 0.02)
-    np.testing.assert_allclose(end.w, theirs.position, rtol=1e-12)
-    np.testing.assert_allclose(final, theirs.momentum, rtol=1e-12)
+    np.testing.assert_allclose(end.w, theirs.position, rtol=1e-11)
+    np.testing.assert_allclose(final, theirs.momentum, rtol=1e-11)
+    energies = [kinetic(state.momentum) - state.logdensity for state in (theirs, first)]
+    error = energy_error(posterior, metric, start, end, momentum, final)
+    assert float(error) == pytest.approx(float(energies[0] - energies[1]), rel=1e-9)
+
+
+def test_momenta_have_the_mass_matrix_as_their_covariance() -> None:
+    root = np.asarray(jax.vmap(SLOWER.momentum)(jnp.eye(4)))
+    np.testing.assert_allclose(root @ root.T @ inverse_mass(SLOWER), np.eye(4), atol=1e-12)
+    np.testing.assert_allclose(np.linalg.eigvalsh(inverse_mass(SLOWER)), [0.02, 0.5, 1.0, 1.0], rtol=1e-12)
+
+
+def test_gradients_show_the_stiffest_directions() -> None:
+    """Gradients of U = ½wᵀAw at draws of exp(−U) have the covariance A, exactly."""
+    rng, draws = np.random.default_rng(0), 20_000
+    rotation = np.linalg.qr(rng.normal(size=(30, 30)))[0]
+    curvatures = np.r_[4000.0, 1000.0, 250.0, np.full(27, 10.0)]
+    gradients = rng.normal(size=(draws, 30)) * np.sqrt(curvatures) @ rotation.T
+    metric = stiffest(gradients, 3)
+    np.testing.assert_allclose(metric.directions.T @ metric.directions, np.eye(3), atol=1e-10)
+    overlap = np.abs(np.diag(metric.directions.T @ rotation[:, :3]))
+    # First-order perturbation: 1 − overlap² = Σ λ_i·λ_j/(λ_i − λ_j)²/draws, at most 27·250·10/240²/draws + …
+    assert np.all(1 - overlap**2 < 5 * (27 * 250 * 10 / 240**2 + 250 * 1000 / 750**2) / draws)
+    # The fourth is the largest of 27 equal ones, above 10 by at most (1 + √(27/draws))²; the others err by √(2/draws).
+    top = 10 * (1 + np.sqrt(27 / draws)) ** 2
+    assert np.all(np.abs(metric.shares / (top / curvatures[:3]) - 1) < BEYOND_CHANCE * np.sqrt(2 / draws) + 0.03)
+
+
+@pytest.mark.parametrize(
+    "gradients",
+    [np.ones((11, 30)), np.full((100, 30), np.nan), np.zeros((100, 30)), np.ones((100, 3))],
+    ids=["few", "not finite", "none", "few dimensions"],
+)
+def test_nothing_is_slowed_where_gradients_show_nothing(gradients: np.ndarray) -> None:
+    metric = stiffest(gradients, 3)
+    assert metric.directions.shape == (gradients.shape[1], 3)
+    np.testing.assert_array_equal(metric.shares, 1.0)
+    np.testing.assert_array_equal(metric.velocity(jnp.ones(gradients.shape[1])), 1.0)
+
+
+def test_the_exact_value_is_met_where_directions_are_slowed() -> None:
+    """Forty stiff directions of five decades: more than are slowed, so that both kinds are met."""
+    curvatures = np.geomspace(1e-2, 1e3, 40)
+    mean, se = pooled(HMC, quadratic(curvatures), 0.02)
+    assert abs(mean - exact_llc(curvatures)) < BEYOND_CHANCE * se
+    outcome, _ = run(HMC, quadratic(curvatures), 0, 0.1)
+    assert outcome.tuned["slowed_directions"] == 16.0
+    assert 0 < outcome.tuned["least_share_of_speed"] < 0.2
+    assert run(HMC, quadratic(CURVATURES), 0, 0.1)[0].tuned["slowed_directions"] == 0.0
 
 
 @pytest.mark.parametrize("size", [1e-3, 0.05, 0.5], ids=["short", "tuned", "too long"])

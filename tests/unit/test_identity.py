@@ -26,9 +26,10 @@ samplers: [{kind: hmc}, {kind: sgld}]
 # The same experiment with other names, keys in another order, defaults spelled out, other number formats, comments.
 SPELLED_OUT = """
 samplers:
-  - {warmup: 300, target_acceptance: 9.0e-1, name: other, kind: hmc, leapfrog_steps: auto, precision: float64}
+  - {warmup: auto, target_acceptance: auto, name: other, kind: hmc, leapfrog_steps: auto, precision: float64}
   - kind: sgld
     batch_size: full      # a comment
+    beta2: 9.9e-1
 overrides: []
 runs:
     replicates: 1
@@ -50,8 +51,8 @@ seed: 0
 name: another
 """
 # Committed so that a change of schema or serialisation that moves ids is seen; a changed default needs a new version.
-TARGET_IDS = ["2a6a8f2eb97fe0d1", "16040f1f790e000b"]
-RUN_ID = "0533f45d7eba12c0"
+TARGET_IDS = ["022ec758143e84d2", "9fbfd3f8ba182259"]
+RUN_ID = "6e48da7867bb8b7d"
 
 
 def rows(folder: Path, text: str, assignments: str = "", files: dict[str, dict[str, str]] | None = None) -> Rows:

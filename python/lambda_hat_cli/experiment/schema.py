@@ -12,7 +12,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validat
 
 from lambda_hat_cli.experiment.restriction import check_pattern
 
-SCHEMA_VERSION = 3
+SCHEMA_VERSION = 4
 
 Positive = Annotated[float, Field(gt=0)]
 NonNegative = Annotated[float, Field(ge=0)]
@@ -625,18 +625,20 @@ def check_stratum(widths: tuple[int, ...], rank: int, ranks: tuple[int, int]) ->
 
 
 class HmcSettings(Strict):
-    """Hamiltonian Monte Carlo: identity metric, jittered step and length, two-stage dual averaging.
+    """Hamiltonian Monte Carlo: jittered step and length, dual averaging, above d = 20 slower along stiff directions.
 
-    `leapfrog_steps` is the number of steps of every trajectory (`auto`: 10 up to d = 20, else 20); `jitter` the range
-    of the log-uniform factor on the step size (`auto`: [0.15, 1.5] up to d = 20, else [0.5, 1.2]).
+    `target_acceptance` is what the step is tuned to (`auto`: 0.9 up to d = 20, else 0.8); `leapfrog_steps` the number
+    of steps of every trajectory (`auto`: 10 up to d = 20, else 20); `jitter` the range of the log-uniform factor on the
+    step size (`auto`: [0.15, 1.5] up to d = 20, else [0.5, 1.2]); `warmup` the draws before recording (`auto`: 200
+    where stiff directions are slowed, d from 21 to 50,000, else 300).
     """
 
     kind: Literal["hmc"]
     precision: Precision = "float64"
-    target_acceptance: Annotated[float, Field(gt=0, lt=1)] = 0.9
+    target_acceptance: Annotated[float, Field(gt=0, lt=1)] | Literal["auto"] = "auto"
     leapfrog_steps: Count | Literal["auto"] = "auto"
     jitter: Annotated[tuple[Positive, Positive], Field(strict=False)] | Literal["auto"] = "auto"
-    warmup: Annotated[int, Field(ge=20)] = 300
+    warmup: Annotated[int, Field(ge=20)] | Literal["auto"] = "auto"
 
     @model_validator(mode="after")
     def _ordered(self) -> Self:

@@ -1,7 +1,7 @@
 """Tunes the step size that Metropolis-adjusted chains share, by dual averaging of their pooled acceptance."""
 
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import equinox as eqx
 import jax
@@ -24,11 +24,14 @@ SHRINKAGE, STABILISATION, FORGETTING = 0.05, 10.0, 0.75
 BEFORE, SEARCH, ADAPT, RESTART, SETTLE, SKIP = range(6)
 """Stages: search by doubling; dual averaging from the step so far; the same from a third of it; the step frozen."""
 
+Shown = tuple[Stats, Array | None]
+"""What a draw tells: statistics, and ∇U where it is asked for."""
+
 
 class StepSize(NamedTuple):
-    """What chains with a Metropolis test share: the step size before jitter."""
+    """What chains with a Metropolis test share that have nothing else in common: the step size before jitter."""
 
-    step_size: Float[Array, ""]
+    step_size: Float[np.ndarray | Array, ""]
 
 
 class Adaptation(NamedTuple):
@@ -49,10 +52,34 @@ class Adaptation(NamedTuple):
 
 
 class Kernel(eqx.Module):
-    """A Metropolis-adjusted sampler and the mean acceptance that its step is tuned to."""
+    """A Metropolis-adjusted sampler, and how its step is tuned.
+
+    Attributes:
+        sampler: its parameters are a named tuple with a `step_size`.
+        parameters: what the chains share; the step size in it is not read.
+        target_acceptance: the mean acceptance that the step is tuned to.
+        shows_gradients: whether states are a Place, whose ∇U after every draw is told.
+    """
 
     sampler: AbstractMarkovSampler
+    parameters: Any
     target_acceptance: float = eqx.field(static=True)
+    shows_gradients: bool = eqx.field(static=True, default=False)
+
+
+@dataclass(frozen=True)
+class Adapted:
+    """Chains whose step has been adapted.
+
+    Attributes:
+        states: every leaf with a leading axis of chains. step_size: before jitter, frozen.
+        stats: of every draw, each (chains, draws). gradients: ∇U after every draw, (chains, draws, d), where told.
+    """
+
+    states: PyTree
+    step_size: float
+    stats: dict[str, np.ndarray]
+    gradients: np.ndarray | None
 
 
 @dataclass(frozen=True)
@@ -87,14 +114,14 @@ def adapt_and_settle(
         SamplerDiverged: when the frozen step is hardly ever accepted. BudgetUsedUp: when `ledger` has nothing left.
     """
     stages = np.repeat([ADAPT, SETTLE], draws)
-    states, frozen, stats = adapt(kernel, posterior, states, keys, first_draw, stages, step_size, ledger)
-    acceptance = float(np.mean(stats["acceptance_rate"][:, stages == SETTLE]))
+    adapted = adapt(kernel, posterior, states, keys, first_draw, stages, step_size, ledger)
+    acceptance = float(np.mean(adapted.stats["acceptance_rate"][:, stages == SETTLE]))
     if not acceptance >= LOWEST_ACCEPTANCE:
         raise SamplerDiverged(
-            f"no stable step was found: acceptance {acceptance:.2g} at step size {frozen:.3g} after warm-up; "
-            "take a larger localization or float64"
+            f"no stable step was found: acceptance {acceptance:.2g} at step size {adapted.step_size:.3g} after "
+            "warm-up; take a larger localization or float64"
         )
-    return Settled(states, frozen, acceptance, stats)
+    return Settled(adapted.states, adapted.step_size, acceptance, adapted.stats)
 
 
 def adapt(
@@ -106,15 +133,11 @@ def adapt(
     stages: Int[np.ndarray, " draws"],
     step_size: float,
     ledger: GradientLedger,
-) -> tuple[PyTree, float, dict[str, np.ndarray]]:
+) -> Adapted:
     """Draw through `stages`, adapting one step size, `step_size` at first, by the mean acceptance of all chains.
 
     Args:
-        kernel: its sampler's parameters are a StepSize.
         keys: one a chain; a draw's key folds in its number, counted from `first_draw`.
-
-    Returns:
-        The states, the frozen step size and every draw's statistics as (chains, draws).
 
     Raises:
         BudgetUsedUp: when `ledger` has nothing left.
@@ -122,20 +145,23 @@ def adapt(
     dtype = posterior.w_star.dtype
     zero, log_step = jnp.zeros((), dtype), jnp.asarray(np.log(step_size), dtype)
     adaptation = Adaptation(jnp.asarray(BEFORE, jnp.int32), zero, log_step, log_step, zero, zero)
-    blocks = []
+    blocks, shown = [], []
     for start in range(0, len(stages), BLOCK):
         ledger.require("warm-up")
         block = stages[start : start + BLOCK]
         padded = np.concatenate([block, np.full(BLOCK - len(block), SKIP)]).astype(np.int32)
         # A program is compiled for its arguments' places, of which numbers on the host have none.
         here = jax.device_get(adaptation)
-        states, adaptation, stats = _adapt_block(
+        states, adaptation, (stats, gradients) = _adapt_block(
             kernel, posterior, states, here, keys, np.asarray(first_draw + start), padded
         )
         blocks.append({name: values[:, : len(block)] for name, values in host_stats(stats).items()})
         ledger.add("warmup", int(blocks[-1]["evaluations"].sum()))
+        if gradients is not None:
+            shown.append(np.asarray(gradients)[:, : len(block)])
     joined = {name: np.concatenate([block[name] for block in blocks], axis=1) for name in blocks[0]}
-    return states, float(np.exp(adaptation.log_mean)), joined
+    step = float(np.exp(adaptation.log_mean))
+    return Adapted(states, step, joined, np.concatenate(shown, axis=1) if shown else None)
 
 
 @jax.jit
@@ -147,35 +173,38 @@ def _adapt_block(
     keys: PRNGKeyArray,
     first_draw: Int[Array, ""],
     stages: Int[Array, " draws"],
-) -> tuple[PyTree, Adaptation, Stats]:
+) -> tuple[PyTree, Adaptation, Shown]:
     """Iterations of all chains; stage SKIP pads a block and does nothing, so that one program serves every block."""
 
     def iteration(
         carry: tuple[PyTree, Adaptation], now: tuple[Int[Array, ""], Int[Array, ""]]
-    ) -> tuple[tuple[PyTree, Adaptation], Stats]:
+    ) -> tuple[tuple[PyTree, Adaptation], Shown]:
         number, stage = now
 
-        def draw(states: PyTree, adaptation: Adaptation) -> tuple[PyTree, Adaptation, Stats]:
+        def draw(states: PyTree, adaptation: Adaptation) -> tuple[PyTree, Adaptation, Shown]:
             adaptation = _enter_stage(adaptation, stage)
             step_size = jnp.exp(jnp.where(stage >= SETTLE, adaptation.log_mean, adaptation.log_step))
 
+            parameters = kernel.parameters._replace(step_size=step_size)
+
             def chain(state: PyTree, key: PRNGKeyArray) -> tuple[PyTree, Stats]:
-                return kernel.sampler.step(posterior, StepSize(step_size), state, jax.random.fold_in(key, number))
+                return kernel.sampler.step(posterior, parameters, state, jax.random.fold_in(key, number))
 
             states, stats = over_chains(posterior)(chain)(states, keys)
             acceptance = jnp.mean(stats["acceptance_rate"])
-            return states, _learn(adaptation, acceptance, kernel.target_acceptance), stats
+            shown = stats, states.gradient if kernel.shows_gradients else None
+            return states, _learn(adaptation, acceptance, kernel.target_acceptance), shown
 
-        def skip(states: PyTree, adaptation: Adaptation) -> tuple[PyTree, Adaptation, Stats]:
+        def skip(states: PyTree, adaptation: Adaptation) -> tuple[PyTree, Adaptation, Shown]:
             shapes = jax.eval_shape(draw, states, adaptation)[2]
             return states, adaptation, jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), shapes)
 
-        states, adaptation, stats = lax.cond(stage == SKIP, skip, draw, *carry)
-        return (states, adaptation), stats
+        states, adaptation, shown = lax.cond(stage == SKIP, skip, draw, *carry)
+        return (states, adaptation), shown
 
     numbers = first_draw + jnp.arange(stages.shape[0])
-    (states, adaptation), stats = lax.scan(iteration, (states, adaptation), (numbers, stages))
-    return states, adaptation, jax.tree.map(lambda leaf: leaf.T, stats)
+    (states, adaptation), shown = lax.scan(iteration, (states, adaptation), (numbers, stages))
+    return states, adaptation, jax.tree.map(lambda leaf: jnp.swapaxes(leaf, 0, 1), shown)
 
 
 def _enter_stage(adaptation: Adaptation, stage: Int[Array, ""]) -> Adaptation:

@@ -68,12 +68,12 @@ class AdjustedMclmcSampler(AbstractMarkovSampler):
         """
         require_directions(posterior.d)
         keys = chain_keys(key, chains, "warmup")
-        kernel = hmc_kernel(HmcSettings(kind="hmc", precision=self.settings.precision))
+        kernel = hmc_kernel(HmcSettings(kind="hmc", precision=self.settings.precision), posterior)
         leaving = self.settings.warmup
-        places, leaving_step, _ = leave_w_star(kernel, posterior, keys, leaving, ledger)
-        filling = filled_or_left(posterior, places, leaving_step, key, ledger)
+        left = leave_w_star(kernel, posterior, keys, leaving, ledger)
+        filling = filled_or_left(posterior, left.states, left.step_size, key, ledger)
         settled = adapt_and_settle(
-            Kernel(self, TARGET_ACCEPTANCE),
+            Kernel(self, StepSize(np.zeros((), posterior.w_star.dtype)), TARGET_ACCEPTANCE),
             posterior,
             AdjustedState(filling.chains.place, jnp.zeros(chains, jnp.int32)),
             keys,
@@ -92,7 +92,7 @@ class AdjustedMclmcSampler(AbstractMarkovSampler):
                 "leapfrog_steps": float(default_steps(posterior.d)),
                 "decoherence_length": DECOHERENCE_TRAJECTORIES * default_steps(posterior.d) * settled.step_size,
                 "warmup_acceptance": settled.acceptance,
-                "warmup_hmc_step_size": leaving_step,
+                "warmup_hmc_step_size": left.step_size,
                 **filling.summary,
             },
             biased=None,

@@ -1,4 +1,7 @@
-"""Hamiltonian Monte Carlo with an identity metric and a jittered step, started where flat directions are filled."""
+"""Hamiltonian Monte Carlo with a jittered step, slower along stiff directions, started where flat ones are filled."""
+
+from dataclasses import replace
+from typing import NamedTuple
 
 import equinox as eqx
 import jax
@@ -9,7 +12,7 @@ from jaxtyping import Array, Float, PRNGKeyArray
 
 from lambda_hat_cli.experiment.schema import HmcSettings
 from lambda_hat_cli.posterior.local import LocalPosterior
-from lambda_hat_cli.samplers.adaptation import Kernel, StepSize, adapt_and_settle
+from lambda_hat_cli.samplers.adaptation import ADAPT, Adapted, Kernel, adapt, adapt_and_settle
 from lambda_hat_cli.samplers.base import (
     AbstractMarkovSampler,
     GradientLedger,
@@ -22,11 +25,24 @@ from lambda_hat_cli.samplers.base import (
 from lambda_hat_cli.samplers.chains import chain_keys
 from lambda_hat_cli.samplers.driver import split_stats
 from lambda_hat_cli.samplers.leaving import filled_or_left, leave_w_star, parts
+from lambda_hat_cli.samplers.metric import Metric, identity, stiffest
 from lambda_hat_cli.samplers.metropolis import metropolis
 
 MOST_LEAVING_DRAWS = 60
 FEW_DIMENSIONS = 20
-"""Up to so many, trajectories are short and their steps of a wide range."""
+"""Up to so many, trajectories are short, their steps of a wide range and small, and no direction is slowed."""
+MOST_DIMENSIONS = 50_000
+"""Up to so many, the gradients of warm-up that show what is stiff take little memory."""
+SLOWED_DIRECTIONS = 16
+GRADIENT_DRAWS = 60
+"""Draws of each chain whose gradients say what is stiff."""
+
+
+class HmcParameters(NamedTuple):
+    """What the chains share: the step size before jitter, and the metric of their momenta."""
+
+    step_size: Float[np.ndarray | Array, ""]
+    metric: Metric
 
 
 class HmcSampler(AbstractMarkovSampler):
@@ -41,32 +57,47 @@ class HmcSampler(AbstractMarkovSampler):
     def warm_up(
         self, posterior: LocalPosterior, key: PRNGKeyArray, chains: int, ledger: GradientLedger, say: Say
     ) -> WarmedUp:
-        """Leave w*, fill flat directions, adapt again from a third of the step that left w*, freeze and settle.
+        """Leave w*, fill flat directions, adapt from a third of the step that left w*, see what is stiff, adapt again.
 
-        Where filling finds no stable step the chains go on from where they left w*.
+        Then the step is frozen and the chains settle. Where filling finds no stable step they go on from where they
+        left w*. What is stiff is what gradients at the later draws of the first adaptation say; where no direction
+        is to be slowed there is one adaptation.
 
         Raises:
             SamplerDiverged: when no step is accepted. BudgetUsedUp: when `ledger` has nothing left.
         """
         keys = chain_keys(key, chains, "warmup")
-        kernel = hmc_kernel(self.settings)
-        leaving = min(MOST_LEAVING_DRAWS, self.settings.warmup * 2 // 5)
-        places, leaving_step, left = leave_w_star(kernel, posterior, keys, leaving, ledger)
-        filling = filled_or_left(posterior, places, leaving_step, key, ledger)
-        draws = parts(self.settings.warmup - leaving, 0.4)
-        settled = adapt_and_settle(
-            kernel, posterior, filling.chains.place, keys, leaving, draws, leaving_step / 3.0, ledger
-        )
+        rank = slowed_directions(posterior.d)
+        kernel = hmc_kernel(self.settings, posterior, rank)
+        warmup = default_warmup(posterior.d) if self.settings.warmup == "auto" else self.settings.warmup
+        leaving = min(MOST_LEAVING_DRAWS, warmup * 2 // 5)
+        left = leave_w_star(kernel, posterior, keys, leaving, ledger)
+        filling = filled_or_left(posterior, left.states, left.step_size, key, ledger)
+        places, step_size, seen = filling.chains.place, left.step_size / 3.0, [left.stats]
+        drawn, draws = leaving, parts(warmup - leaving, 0.4)
+        if rank:
+            first, later = parts(warmup - leaving, 0.36)
+            adapted = adapt(kernel, posterior, places, keys, drawn, np.repeat(ADAPT, first), step_size, ledger)
+            places, step_size = adapted.states, adapted.step_size
+            seen.append(adapted.stats)
+            kernel = replace(kernel, parameters=HmcParameters(kernel.parameters.step_size, _metric(adapted, rank)))
+            drawn, draws = drawn + first, parts(later, 0.45)
+        settled = adapt_and_settle(kernel, posterior, places, keys, drawn, draws, step_size, ledger)
         say_warmed_up(say, settled.step_size, f"acceptance {settled.acceptance:.2f}", filling.filled, ledger)
+        seen.append(settled.stats)
         recorded, rest = split_stats(
-            {name: np.concatenate([left[name], values], axis=1) for name, values in settled.stats.items()}, posterior
+            {name: np.concatenate([stats[name] for stats in seen], axis=1) for name in settled.stats}, posterior
         )
+        metric: Metric = kernel.parameters.metric
+        frozen = HmcParameters(np.asarray(settled.step_size, posterior.w_star.dtype), metric)
         return WarmedUp(
             states=settled.states,
-            parameters=StepSize(jnp.asarray(settled.step_size, posterior.w_star.dtype)),
+            parameters=jax.tree.map(jnp.asarray, frozen),
             tuned={
                 "step_size": settled.step_size,
                 "leapfrog_steps": float(self._leapfrog_steps(posterior.d)),
+                "slowed_directions": float(np.sum(metric.shares < 1.0)),
+                "least_share_of_speed": float(np.sqrt(np.min(metric.shares, initial=1.0))),
                 "warmup_acceptance": settled.acceptance,
                 **filling.summary,
             },
@@ -76,23 +107,24 @@ class HmcSampler(AbstractMarkovSampler):
         )
 
     def step(
-        self, posterior: LocalPosterior, parameters: StepSize, state: Place, key: PRNGKeyArray
+        self, posterior: LocalPosterior, parameters: HmcParameters, state: Place, key: PRNGKeyArray
     ) -> tuple[Place, Stats]:
         """One trajectory and its Metropolis decision; `energy` is the Hamiltonian of the accepted end."""
         dtype = state.w.dtype
         # One generator call a draw: each more costs a quarter of a second of compilation.
         symmetric = jax.random.uniform(key, (posterior.d + 2,), dtype, np.nextafter(np.asarray(-1, dtype), 0), 1)
-        start_momentum = np.sqrt(2.0) * lax.erf_inv(symmetric[2:])
+        metric = parameters.metric
+        start_momentum = metric.momentum(np.sqrt(2.0) * lax.erf_inv(symmetric[2:]))
         jitter, threshold = 0.5 * (1.0 + symmetric[:2])
         low, high = np.log(self._jitter(posterior.d))
-        size = parameters.step_size * jnp.exp(low + (high - low) * jitter)
-        start_energy = state.potential + 0.5 * jnp.vdot(start_momentum, start_momentum)
+        size = jnp.asarray(parameters.step_size) * jnp.exp(low + (high - low) * jitter)
+        start_energy = state.potential + kinetic_energy(metric, start_momentum)
         steps = self._leapfrog_steps(posterior.d)
-        end, momentum = trajectory(posterior, state, start_momentum, size, steps)
-        error = energy_error(posterior, state, end, start_momentum, momentum)
+        end, momentum = trajectory(posterior, metric, state, start_momentum, size, steps)
+        error = energy_error(posterior, metric, state, end, start_momentum, momentum)
         state, accepted, stats = metropolis(posterior, state, end, error, threshold)
         return state, stats | {
-            "energy": jnp.where(accepted, end.potential + 0.5 * jnp.vdot(momentum, momentum), start_energy),
+            "energy": jnp.where(accepted, end.potential + kinetic_energy(metric, momentum), start_energy),
             "step_size": size,
             "gradients": jnp.asarray(float(steps), dtype),
             "evaluations": jnp.asarray(float(steps), dtype),
@@ -111,9 +143,29 @@ class HmcSampler(AbstractMarkovSampler):
         return default_jitter(d) if self.settings.jitter == "auto" else self.settings.jitter
 
 
-def hmc_kernel(settings: HmcSettings) -> Kernel:
-    """HMC with its target acceptance, as the adaptation of its step takes it."""
-    return Kernel(HmcSampler(settings), settings.target_acceptance)
+def hmc_kernel(settings: HmcSettings, posterior: LocalPosterior, rank: int = 0) -> Kernel:
+    """HMC as the adaptation of its step takes it, with a metric that may slow `rank` directions and slows none yet."""
+    d, dtype = posterior.d, posterior.w_star.dtype
+    target = default_acceptance(d) if settings.target_acceptance == "auto" else settings.target_acceptance
+    parameters = HmcParameters(np.zeros((), dtype), identity(d, rank, dtype))
+    return Kernel(HmcSampler(settings), parameters, target, shows_gradients=rank > 0)
+
+
+def slowed_directions(d: int) -> int:
+    """How many directions the metric slows in d dimensions."""
+    return SLOWED_DIRECTIONS if FEW_DIMENSIONS < d <= MOST_DIMENSIONS else 0
+
+
+def _metric(adapted: Adapted, rank: int) -> Metric:
+    """What the gradients at the latest draws say is stiff."""
+    assert adapted.gradients is not None
+    latest = adapted.gradients[:, -GRADIENT_DRAWS:]
+    return stiffest(latest.reshape(-1, latest.shape[-1]), rank)
+
+
+def default_acceptance(d: int) -> float:
+    """The mean acceptance that the step is tuned to in d dimensions; small steps alone enter narrow arms."""
+    return 0.9 if d <= FEW_DIMENSIONS else 0.8
 
 
 def default_steps(d: int) -> int:
@@ -130,14 +182,29 @@ def default_jitter(d: int) -> tuple[float, float]:
     return (0.15, 1.5) if d <= FEW_DIMENSIONS else (0.5, 1.2)
 
 
+def kinetic_energy(metric: Metric, momentum: Float[Array, " d"]) -> Float[Array, ""]:
+    """½ pᵀM⁻¹p, nats."""
+    return 0.5 * jnp.vdot(momentum, metric.velocity(momentum))
+
+
+def default_warmup(d: int) -> int:
+    """Draws before recording in d dimensions; where stiff directions are slowed chains settle in fewer."""
+    return 200 if slowed_directions(d) else 300
+
+
 def trajectory(
-    posterior: LocalPosterior, start: Place, momentum: Float[Array, " d"], size: Float[Array, ""], steps: int
+    posterior: LocalPosterior,
+    metric: Metric,
+    start: Place,
+    momentum: Float[Array, " d"],
+    size: Float[Array, ""],
+    steps: int,
 ) -> tuple[Place, Float[Array, " d"]]:
     """Where `steps` leapfrog steps of length `size` lead, and the momentum there; one gradient a step."""
 
     def leapfrog(_: int, carry: tuple[Place, Float[Array, " d"]]) -> tuple[Place, Float[Array, " d"]]:
         at, half_momentum = carry
-        w = at.w + size * half_momentum
+        w = at.w + size * metric.velocity(half_momentum)
         reached = Place(w, *posterior.value_and_grad(w))
         return reached, half_momentum - size * reached.gradient
 
@@ -147,13 +214,14 @@ def trajectory(
 
 def energy_error(
     posterior: LocalPosterior,
+    metric: Metric,
     start: Place,
     end: Place,
     start_momentum: Float[Array, " d"],
     end_momentum: Float[Array, " d"],
 ) -> Float[Array, ""]:
     """H(end) − H(start), nats, as sums of differences: a difference of sums over d terms loses digits as d grows."""
-    kinetic = jnp.vdot(end_momentum - start_momentum, end_momentum + start_momentum)
+    kinetic = jnp.vdot(end_momentum - start_momentum, metric.velocity(end_momentum + start_momentum))
     both_away = (end.w - posterior.w_star) + (start.w - posterior.w_star)
     localizer = posterior.localization * jnp.vdot(end.w - start.w, both_away)
     return (end.llc - start.llc) + 0.5 * (kinetic + localizer)

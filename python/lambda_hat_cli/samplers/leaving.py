@@ -8,7 +8,7 @@ import numpy as np
 from jaxtyping import PRNGKeyArray
 
 from lambda_hat_cli.posterior.local import LocalPosterior, evaluate
-from lambda_hat_cli.samplers.adaptation import ADAPT, RESTART, SEARCH, Kernel, adapt
+from lambda_hat_cli.samplers.adaptation import ADAPT, RESTART, SEARCH, Adapted, Kernel, adapt
 from lambda_hat_cli.samplers.base import GradientLedger, Place, SamplerDiverged
 from lambda_hat_cli.samplers.chains import chain_keys, divided
 from lambda_hat_cli.samplers.filling import Filling, Mover
@@ -19,11 +19,8 @@ FIRST_STEP = 1e-4
 
 def leave_w_star(
     kernel: Kernel, posterior: LocalPosterior, keys: PRNGKeyArray, draws: int, ledger: GradientLedger
-) -> tuple[Place, float, dict[str, np.ndarray]]:
-    """Short HMC from w*: a tenth of `draws` searches a step, then two adaptations (2 : 3).
-
-    Returns:
-        Where the chains are, their step size and every draw's statistics as (chains, draws).
+) -> Adapted:
+    """Short HMC from w*, its states a Place: a tenth of `draws` searches a step, then two adaptations (2 : 3).
 
     Raises:
         SamplerDiverged: when the step has shrunk to zero: chains that stand still are accepted whatever they do.
@@ -35,13 +32,13 @@ def leave_w_star(
     places = divided(jax.tree.map(lambda leaf: jnp.broadcast_to(leaf, (keys.shape[0], *leaf.shape)), start))
     search = max(4, draws // 10)
     stages = np.repeat([SEARCH, ADAPT, RESTART], (search, *parts(draws - search, 0.4)))
-    places, step_size, stats = adapt(kernel, posterior, places, keys, 0, stages, FIRST_STEP, ledger)
-    if not step_size > 0:
+    left = adapt(kernel, posterior, places, keys, 0, stages, FIRST_STEP, ledger)
+    if not left.step_size > 0:
         raise SamplerDiverged(
-            f"HMC found no stable step to leave w* with, the last was {step_size:.3g}; "
+            f"HMC found no stable step to leave w* with, the last was {left.step_size:.3g}; "
             "take a larger localization or float64"
         )
-    return places, step_size, stats
+    return left
 
 
 def filled_or_left(

@@ -84,11 +84,11 @@ class MclmcSampler(AbstractMarkovSampler):
             BudgetUsedUp: when `ledger` has nothing left.
         """
         require_directions(posterior.d)
-        kernel = hmc_kernel(HmcSettings(kind="hmc", precision=self.settings.precision))
+        kernel = hmc_kernel(HmcSettings(kind="hmc", precision=self.settings.precision), posterior)
         keys = chain_keys(key, chains, "warmup")
-        places, leaving_step, _ = leave_w_star(kernel, posterior, keys, self.settings.warmup, ledger)
+        left = leave_w_star(kernel, posterior, keys, self.settings.warmup, ledger)
         mover = Mover(posterior, chain_keys(key, chains, "filling"), ledger)
-        filling = mover.fill(about_to_fill(posterior, places, leaving_step, key))
+        filling = mover.fill(about_to_fill(posterior, left.states, left.step_size, key))
         target = self.settings.energy_error
         tuned = replace(filling, step_size=filling.step_size * (target / ENERGY_ERROR) ** (1.0 / 6.0))
         for _ in range(TUNE_BLOCKS):
@@ -106,7 +106,7 @@ class MclmcSampler(AbstractMarkovSampler):
                 "step_size": size,
                 "decoherence_length": length,
                 "warmup_energy_error": tuned.energy_error,
-                "warmup_hmc_step_size": leaving_step,
+                "warmup_hmc_step_size": left.step_size,
                 "draw_average_steps": float(self.settings.draw_steps),
                 "extrapolation": EXTRAPOLATION,
                 **filling.summary,
