@@ -25,8 +25,8 @@ from lambda_hat_cli.artifacts.target import TargetFolder  # noqa: E402
 from lambda_hat_cli.experiment.rows import RunRow  # noqa: E402
 from lambda_hat_cli.posterior.local import LocalPosterior, local_posterior, resolve_inverse_temperature  # noqa: E402
 from lambda_hat_cli.samplers.base import Place  # noqa: E402
-from lambda_hat_cli.samplers.hmc import default_steps, slowed_directions, trajectory  # noqa: E402
-from lambda_hat_cli.samplers.metric import identity  # noqa: E402
+from lambda_hat_cli.samplers.hmc import SLOWED_DIRECTIONS, default_steps, trajectory  # noqa: E402
+from lambda_hat_cli.samplers.metric import stiffest  # noqa: E402
 from lambda_hat_cli.samplers.run import sample  # noqa: E402
 from lambda_hat_cli.targets.compiled import shared_programs  # noqa: E402
 from lambda_hat_cli.targets.load import load_target  # noqa: E402
@@ -61,14 +61,15 @@ def microseconds(function: jax.stages.Wrapped, start: jax.Array, gradients: int)
 def in_trajectories(posterior: LocalPosterior) -> float:
     """Of a gradient within HMC's trajectories."""
     steps = default_steps(posterior.d)
-    metric = identity(posterior.d, slowed_directions(posterior.d), posterior.w_star.dtype)
+    some = np.random.default_rng(0).normal(size=(100, posterior.d)).astype(posterior.w_star.dtype)
+    metric = stiffest(some, SLOWED_DIRECTIONS)
     size = jnp.asarray(1e-6, posterior.w_star.dtype)
 
     @jax.jit
     def move(start: jax.Array, rounds: int) -> jax.Array:
         def one(number: jax.Array, at: Place) -> Place:
             momentum = jax.random.normal(jax.random.fold_in(jax.random.key(0), number), at.w.shape, at.w.dtype)
-            return trajectory(posterior, metric, at, momentum, size, steps)[0]
+            return trajectory(posterior, metric, at, metric.momentum(momentum), size, steps)[0]
 
         return lax.fori_loop(0, rounds, one, Place(start, *posterior.value_and_grad(start))).w
 

@@ -1,6 +1,7 @@
 """What does float32 do to tK and to the energy errors by which HMC accepts? Against a float64 process, in nats.
 
-The same positions and momenta, of a chain in equilibrium at the run's own step size, are judged in both. An error e in
+The same positions and momenta, of a chain in equilibrium at the run's own step size, are judged in both, with the
+same metric. An error e in
 the energy changes the probability of acceptance by at most |e|.
 """
 
@@ -25,7 +26,8 @@ def rounding(planned: Planned, folder: Path) -> dict[str, float]:
     record = json.loads((folder / "runs" / planned.run_id / "run.json").read_text(encoding="utf-8"))
     command = [sys.executable, str(SCRIPT), str(planned.target), str(folder / "kept.npz")]
     path = {"PYTHONPATH": str(PROJECT / "python")}
-    run([*command, str(record["tuned"]["step_size"])], planned.lane(cpus=1) | path)
+    tuned = [str(record["tuned"][name]) for name in ("step_size", "least_share_of_speed")]
+    run([*command, *tuned], planned.lane(cpus=1) | path)
     lane = replace(planned, precision="float64").lane(cpus=1)
     done = subprocess.run(command, env=lane | path, capture_output=True, text=True, check=True)
     return json.loads(done.stdout)

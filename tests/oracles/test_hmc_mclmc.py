@@ -3,7 +3,7 @@
 import math
 import time
 from functools import partial
-from typing import Any
+from typing import Any, Literal
 
 import blackjax
 import jax
@@ -23,7 +23,7 @@ from lambda_hat_cli.samplers.base import AbstractMarkovSampler, Deadline, Gradie
 from lambda_hat_cli.samplers.chains import chain_keys
 from lambda_hat_cli.samplers.driver import MarkovRun, Stopwatch, run_markov
 from lambda_hat_cli.samplers.filling import ENERGY_ERROR, Mover, stands_still
-from lambda_hat_cli.samplers.hmc import HmcSampler, energy_error, trajectory
+from lambda_hat_cli.samplers.hmc import HmcSampler, energy_error, schedule, trajectory
 from lambda_hat_cli.samplers.isokinetic import Moving, leapfrog, refreshed, unit
 from lambda_hat_cli.samplers.leaving import about_to_fill
 from lambda_hat_cli.samplers.mclmc import MclmcSampler
@@ -225,16 +225,64 @@ def test_gradients_show_the_stiffest_directions() -> None:
     assert np.all(np.abs(metric.shares / (top / curvatures[:3]) - 1) < BEYOND_CHANCE * np.sqrt(2 / draws) + 0.03)
 
 
-@pytest.mark.parametrize(
-    "gradients",
-    [np.ones((11, 30)), np.full((100, 30), np.nan), np.zeros((100, 30)), np.ones((100, 3))],
-    ids=["few", "not finite", "none", "few dimensions"],
-)
-def test_nothing_is_slowed_where_gradients_show_nothing(gradients: np.ndarray) -> None:
+def poor_gradients() -> dict[str, np.ndarray]:
+    rng = np.random.default_rng(0)
+    some = rng.normal(size=(100, 1000))
+    return {
+        "few": some[:11],
+        "not finite": np.full((100, 1000), np.nan),
+        "zero": np.zeros((100, 1000)),
+        "of chains that stand still": np.repeat(some[:8], 50, axis=0),
+        "of few directions": rng.normal(size=(100, 5)) @ some[:5],
+        "of one dimension more than are slowed": some[:, :3],
+    }
+
+
+@pytest.mark.parametrize("gradients", poor_gradients().values(), ids=poor_gradients())
+def test_nothing_is_slowed_where_gradients_show_too_little(gradients: np.ndarray) -> None:
+    d = gradients.shape[1]
     metric = stiffest(gradients, 3)
-    assert metric.directions.shape == (gradients.shape[1], 3)
+    assert metric.directions.shape == (d, 3)
     np.testing.assert_array_equal(metric.shares, 1.0)
-    np.testing.assert_array_equal(metric.velocity(jnp.ones(gradients.shape[1])), 1.0)
+    np.testing.assert_array_equal(metric.velocity(jnp.ones(d)), 1.0)
+
+
+@pytest.mark.parametrize("ratio", [1e2, 1e8, 1e12])
+@pytest.mark.parametrize("draws", [100, 2000], ids=["fewer draws than dimensions", "more"])
+def test_momenta_belong_to_the_metric_whatever_the_gradients(draws: int, ratio: float) -> None:
+    """M^½·M⁻¹·M^½ = I, on which alone exactness rests, in float32 too."""
+    rng = np.random.default_rng(0)
+    stiff = np.r_[ratio * np.geomspace(1.0, 0.01, 5), np.ones(295)]
+    gradients = rng.normal(size=(draws, 300)) * np.sqrt(stiff) @ np.linalg.qr(rng.normal(size=(300, 300)))[0]
+    for dtype, allowed in ((np.float64, 1e-11), (np.float32, 1e-3)):
+        metric = stiffest(gradients.astype(dtype), 4)
+        assert metric.directions.dtype == dtype
+        assert metric.shares.min() < 0.2
+        unit_vectors = jnp.eye(300, dtype=dtype)
+        kinetic = jax.vmap(lambda one, metric=metric: metric.velocity(metric.momentum(one)))(unit_vectors)
+        root = np.asarray(jax.vmap(metric.momentum)(unit_vectors), np.float64)
+        np.testing.assert_allclose(np.asarray(kinetic, np.float64) @ root.T, np.eye(300), atol=allowed)
+
+
+@pytest.mark.parametrize(
+    ("warmup", "d", "chains", "expected"),
+    [
+        ("auto", 20, 8, (60, 0, 96, 144, 0, 0)),
+        ("auto", 21, 8, (60, 50, 40, 50, 16, 50)),
+        ("auto", 50_000, 2, (60, 50, 40, 50, 16, 50)),
+        ("auto", 50_001, 8, (60, 0, 96, 144, 0, 0)),
+        ("auto", 951, 1, (60, 0, 96, 144, 0, 0)),
+        ("auto", 951, 64, (60, 50, 40, 50, 16, 7)),
+        (1000, 951, 8, (60, 338, 270, 332, 16, 60)),
+        (20, 951, 8, (8, 0, 4, 8, 0, 0)),
+    ],
+)
+def test_a_warm_up_is_spent_on_slowing_where_that_pays(
+    warmup: int | Literal["auto"], d: int, chains: int, expected: tuple[int, ...]
+) -> None:
+    planned = schedule(warmup, d, chains)
+    assert planned == expected
+    assert sum(planned[:4]) == (warmup if warmup != "auto" else 200 if planned.slowed else 300)
 
 
 def test_the_exact_value_is_met_where_directions_are_slowed() -> None:

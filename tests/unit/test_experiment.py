@@ -255,7 +255,7 @@ def test_overrides_that_cannot_apply_are_refused(tmp_path: Path, override: dict[
 def test_identical_content_is_refused_by_both_names(tmp_path: Path) -> None:
     twin = {"name": "r", "model": {"rotation": False, "curvatures": [1.0, 2.0], "kind": "quadratic"}}
     assert 'targets "q" and "r" have identical content' in refusal(tmp_path, experiment(targets=[QUADRATIC, twin]))
-    samplers = [{"kind": "hmc"}, {"kind": "hmc", "name": "other", "warmup": 300}]
+    samplers = [{"kind": "hmc"}, {"kind": "hmc", "name": "other", "warmup": "auto"}]
     message = refusal(tmp_path, experiment(samplers=samplers))
     assert '"q" × "hmc"' in message
     assert '"q" × "other"' in message

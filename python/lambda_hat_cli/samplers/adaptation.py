@@ -58,7 +58,7 @@ class Kernel(eqx.Module):
         sampler: its parameters are a named tuple with a `step_size`.
         parameters: what the chains share; the step size in it is not read.
         target_acceptance: the mean acceptance that the step is tuned to.
-        shows_gradients: whether states are a Place, whose ∇U after every draw is told.
+        shows_gradients: whether states are a Place, whose ∇U after every draw can be kept.
     """
 
     sampler: AbstractMarkovSampler
@@ -73,13 +73,13 @@ class Adapted:
 
     Attributes:
         states: every leaf with a leading axis of chains. step_size: before jitter, frozen.
-        stats: of every draw, each (chains, draws). gradients: ∇U after every draw, (chains, draws, d), where told.
+        stats: of every draw, each (chains, draws). gradients: ∇U after the latest of them, (chains, kept, d).
     """
 
     states: PyTree
     step_size: float
     stats: dict[str, np.ndarray]
-    gradients: np.ndarray | None
+    gradients: Float[np.ndarray, "chains kept d"]
 
 
 @dataclass(frozen=True)
@@ -133,11 +133,13 @@ def adapt(
     stages: Int[np.ndarray, " draws"],
     step_size: float,
     ledger: GradientLedger,
+    keep: int = 0,
 ) -> Adapted:
     """Draw through `stages`, adapting one step size, `step_size` at first, by the mean acceptance of all chains.
 
     Args:
         keys: one a chain; a draw's key folds in its number, counted from `first_draw`.
+        keep: after how many draws, the latest, ∇U is kept; above 0 for a kernel that shows it.
 
     Raises:
         BudgetUsedUp: when `ledger` has nothing left.
@@ -145,7 +147,8 @@ def adapt(
     dtype = posterior.w_star.dtype
     zero, log_step = jnp.zeros((), dtype), jnp.asarray(np.log(step_size), dtype)
     adaptation = Adaptation(jnp.asarray(BEFORE, jnp.int32), zero, log_step, log_step, zero, zero)
-    blocks, shown = [], []
+    blocks = []
+    kept = [np.zeros((keys.shape[0], 0, posterior.d), dtype)]
     for start in range(0, len(stages), BLOCK):
         ledger.require("warm-up")
         block = stages[start : start + BLOCK]
@@ -157,11 +160,11 @@ def adapt(
         )
         blocks.append({name: values[:, : len(block)] for name, values in host_stats(stats).items()})
         ledger.add("warmup", int(blocks[-1]["evaluations"].sum()))
-        if gradients is not None:
-            shown.append(np.asarray(gradients)[:, : len(block)])
+        early = max(0, len(stages) - keep - start)
+        if early < len(block):
+            kept.append(np.asarray(gradients)[:, early : len(block)])
     joined = {name: np.concatenate([block[name] for block in blocks], axis=1) for name in blocks[0]}
-    step = float(np.exp(adaptation.log_mean))
-    return Adapted(states, step, joined, np.concatenate(shown, axis=1) if shown else None)
+    return Adapted(states, float(np.exp(adaptation.log_mean)), joined, np.concatenate(kept, axis=1))
 
 
 @jax.jit

@@ -9,7 +9,7 @@ import numpy as np
 from jax import lax
 from jaxtyping import Array, Float, Int, PRNGKeyArray
 
-from lambda_hat_cli.experiment.schema import HmcSettings, MclmcSettings
+from lambda_hat_cli.experiment.schema import MclmcSettings
 from lambda_hat_cli.posterior.local import LocalPosterior
 from lambda_hat_cli.samplers.adaptation import Kernel, StepSize, adapt_and_settle
 from lambda_hat_cli.samplers.base import (
@@ -23,7 +23,7 @@ from lambda_hat_cli.samplers.base import (
 )
 from lambda_hat_cli.samplers.chains import chain_keys
 from lambda_hat_cli.samplers.driver import split_stats
-from lambda_hat_cli.samplers.hmc import default_steps, hmc_kernel
+from lambda_hat_cli.samplers.hmc import default_steps, leaving_kernel
 from lambda_hat_cli.samplers.isokinetic import Moving, leapfrog, refreshed, require_directions, unit
 from lambda_hat_cli.samplers.leaving import filled_or_left, leave_w_star
 from lambda_hat_cli.samplers.metropolis import metropolis
@@ -68,7 +68,7 @@ class AdjustedMclmcSampler(AbstractMarkovSampler):
         """
         require_directions(posterior.d)
         keys = chain_keys(key, chains, "warmup")
-        kernel = hmc_kernel(HmcSettings(kind="hmc", precision=self.settings.precision), posterior)
+        kernel = leaving_kernel(self.settings.precision, posterior)
         leaving = self.settings.warmup
         left = leave_w_star(kernel, posterior, keys, leaving, ledger)
         filling = filled_or_left(posterior, left.states, left.step_size, key, ledger)

@@ -11,7 +11,7 @@ import numpy as np
 from jax import lax
 from jaxtyping import Array, Float, PRNGKeyArray, PyTree
 
-from lambda_hat_cli.experiment.schema import HmcSettings, MclmcSettings
+from lambda_hat_cli.experiment.schema import MclmcSettings
 from lambda_hat_cli.posterior.local import LocalPosterior
 from lambda_hat_cli.samplers.base import (
     AbstractMarkovSampler,
@@ -25,7 +25,7 @@ from lambda_hat_cli.samplers.base import (
 from lambda_hat_cli.samplers.chains import chain_keys
 from lambda_hat_cli.samplers.driver import BLOCK_DRAWS, advance, host_stats, split_stats
 from lambda_hat_cli.samplers.filling import ENERGY_ERROR, Mover
-from lambda_hat_cli.samplers.hmc import hmc_kernel
+from lambda_hat_cli.samplers.hmc import leaving_kernel
 from lambda_hat_cli.samplers.isokinetic import Moving, leapfrog, refreshed, require_directions
 from lambda_hat_cli.samplers.leaving import about_to_fill, leave_w_star
 
@@ -84,7 +84,7 @@ class MclmcSampler(AbstractMarkovSampler):
             BudgetUsedUp: when `ledger` has nothing left.
         """
         require_directions(posterior.d)
-        kernel = hmc_kernel(HmcSettings(kind="hmc", precision=self.settings.precision), posterior)
+        kernel = leaving_kernel(self.settings.precision, posterior)
         keys = chain_keys(key, chains, "warmup")
         left = leave_w_star(kernel, posterior, keys, self.settings.warmup, ledger)
         mover = Mover(posterior, chain_keys(key, chains, "filling"), ledger)
