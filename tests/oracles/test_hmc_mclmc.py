@@ -17,13 +17,13 @@ from lambda_hat_cli.estimate.interval import Estimate, estimate_markov
 from lambda_hat_cli.experiment.schema import Budget, HmcSettings, MclmcSettings, RunSettings
 from lambda_hat_cli.posterior.local import LocalPosterior
 from lambda_hat_cli.samplers import leaving
-from lambda_hat_cli.samplers.adaptation import Adapted
+from lambda_hat_cli.samplers.adaptation import ADAPT, Adapted, adapt
 from lambda_hat_cli.samplers.adjusted import AdjustedMclmcSampler, trajectory_steps
 from lambda_hat_cli.samplers.base import AbstractMarkovSampler, Deadline, GradientLedger, Place, SamplerDiverged
 from lambda_hat_cli.samplers.chains import chain_keys
 from lambda_hat_cli.samplers.driver import MarkovRun, Stopwatch, run_markov
 from lambda_hat_cli.samplers.filling import ENERGY_ERROR, Mover, stands_still
-from lambda_hat_cli.samplers.hmc import HmcSampler, energy_error, schedule, trajectory
+from lambda_hat_cli.samplers.hmc import HmcSampler, energy_error, hmc_kernel, schedule, trajectory
 from lambda_hat_cli.samplers.isokinetic import Moving, leapfrog, refreshed, unit
 from lambda_hat_cli.samplers.leaving import about_to_fill
 from lambda_hat_cli.samplers.mclmc import MclmcSampler
@@ -262,6 +262,21 @@ def test_momenta_belong_to_the_metric_whatever_the_gradients(draws: int, ratio: 
         kinetic = jax.vmap(lambda one, metric=metric: metric.velocity(metric.momentum(one)))(unit_vectors)
         root = np.asarray(jax.vmap(metric.momentum)(unit_vectors), np.float64)
         np.testing.assert_allclose(np.asarray(kinetic, np.float64) @ root.T, np.eye(300), atol=allowed)
+
+
+def test_the_latest_gradients_of_an_adaptation_are_kept() -> None:
+    """Forty draws are a block and a padded one; the last gradient is that of the state."""
+    posterior = quadratic(np.geomspace(1.0, 100.0, 30))
+    kernel = hmc_kernel(HmcSettings(kind="hmc"), posterior, rank=16)
+    near = jax.tree.map(lambda leaf: jnp.broadcast_to(leaf, (4, *leaf.shape)), place_near(posterior))
+    keys, stages = chain_keys(jax.random.key(0), 4, "warmup"), np.repeat(ADAPT, 40)
+    some, all_of_them, none = (
+        adapt(kernel, posterior, near, keys, 0, stages, 0.01, GradientLedger(1e6), keep) for keep in (30, 40, 0)
+    )
+    assert none.gradients.shape == (4, 0, 30)
+    assert all_of_them.gradients.shape == (4, 40, 30)
+    np.testing.assert_array_equal(some.gradients, all_of_them.gradients[:, 10:])
+    np.testing.assert_array_equal(some.gradients[:, -1], some.states.gradient)
 
 
 @pytest.mark.parametrize(
