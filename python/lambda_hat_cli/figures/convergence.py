@@ -55,7 +55,8 @@ def _tolerance_band(axes: Axes, record: AnalysisRecord) -> None:
     descent = record.run.descent
     fall = 0.0 if descent is None else descent.fall(record.gamma)
     reach = record.run.runs.tolerance * (record.llc + fall)
-    label = f"tolerance ±{100 * record.run.runs.tolerance:.3g} % about the last estimate"
+    share = f"{100 * record.run.runs.tolerance:.3g} %" + (f" of {LLC} + Δ" if record.minimum == "above_minimum" else "")
+    label = f"tolerance ±{share} about the last estimate"
     for value, text in ((record.llc - reach, label), (record.llc + reach, None)):
         axes.axhline(value, color=FAINT, linestyle=":", linewidth=1.2, label=text)
 
