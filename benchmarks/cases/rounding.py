@@ -1,8 +1,7 @@
 """What does float32 do to tK and to the energy errors by which HMC accepts? Against a float64 process, in nats.
 
 The same positions and momenta, of a chain in equilibrium at the run's own step size, are judged in both, with the
-same metric. An error e in
-the energy changes the probability of acceptance by at most |e|.
+same metric. An error e in the energy changes the probability of acceptance by at most |e|.
 """
 
 import json

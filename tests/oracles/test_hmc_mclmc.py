@@ -139,7 +139,7 @@ def test_a_step_that_shrank_to_zero_is_no_step(sampler: AbstractMarkovSampler, m
     """Chains that stand still are accepted whatever they do."""
 
     def shrunk(*arguments: Any) -> Adapted:
-        return Adapted(arguments[2], 0.0, {}, None)
+        return Adapted(arguments[2], 0.0, {}, np.zeros((8, 0, len(CURVATURES))))
 
     monkeypatch.setattr(leaving, "adapt", shrunk)
     outcome, _ = run(sampler, quadratic(CURVATURES), 0, 0.05)
@@ -196,8 +196,8 @@ def test_a_trajectory_is_that_of_blackjax(metric: Metric) -> None:
     first = theirs = integrators.new_integrator_state(density, start.w, momentum)
     for _ in range(7):
         theirs = integrate(theirs, 0.02)
-    np.testing.assert_allclose(end.w, theirs.position, rtol=1e-11)
-    np.testing.assert_allclose(final, theirs.momentum, rtol=1e-11)
+    np.testing.assert_allclose(end.w, theirs.position, rtol=1e-12)
+    np.testing.assert_allclose(final, theirs.momentum, rtol=1e-12)
     energies = [kinetic(state.momentum) - state.logdensity for state in (theirs, first)]
     error = energy_error(posterior, metric, start, end, momentum, final)
     assert float(error) == pytest.approx(float(energies[0] - energies[1]), rel=1e-9)
@@ -220,9 +220,11 @@ def test_gradients_show_the_stiffest_directions() -> None:
     overlap = np.abs(np.diag(metric.directions.T @ rotation[:, :3]))
     # First-order perturbation: 1 − overlap² = Σ λ_i·λ_j/(λ_i − λ_j)²/draws, at most 27·250·10/240²/draws + …
     assert np.all(1 - overlap**2 < 5 * (27 * 250 * 10 / 240**2 + 250 * 1000 / 750**2) / draws)
-    # The fourth is the largest of 27 equal ones, above 10 by at most (1 + √(27/draws))²; the others err by √(2/draws).
-    top = 10 * (1 + np.sqrt(27 / draws)) ** 2
-    assert np.all(np.abs(metric.shares / (top / curvatures[:3]) - 1) < BEYOND_CHANCE * np.sqrt(2 / draws) + 0.03)
+    # The fourth is the largest of 27 equal ones: about 10·(1 + √(27/draws))², less 1.2 and ± 1.3 of the Tracy–Widom
+    # law's scale, .4 % (Johnstone 2001, eq. 1.4); the others err by √(2/draws).
+    top, scale = 10 * (1 + np.sqrt(27 / draws)) ** 2, 0.0043
+    error = np.sqrt(2 / draws + (1.3 * scale) ** 2)
+    assert np.all(np.abs(metric.shares / (top / curvatures[:3]) - 1) < BEYOND_CHANCE * error + 1.2 * scale)
 
 
 def poor_gradients() -> dict[str, np.ndarray]:

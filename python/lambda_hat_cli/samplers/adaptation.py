@@ -187,7 +187,6 @@ def _adapt_block(
         def draw(states: PyTree, adaptation: Adaptation) -> tuple[PyTree, Adaptation, Shown]:
             adaptation = _enter_stage(adaptation, stage)
             step_size = jnp.exp(jnp.where(stage >= SETTLE, adaptation.log_mean, adaptation.log_step))
-
             parameters = kernel.parameters._replace(step_size=step_size)
 
             def chain(state: PyTree, key: PRNGKeyArray) -> tuple[PyTree, Stats]:
